@@ -1,0 +1,24 @@
+//! The bundled mock LLM of capacity-check: OpenAI-compatible, deterministic by prompt and seed,
+//! with every token on an absolute schedule and every request in a journal.
+//!
+//! [`serve`] runs it on two listeners: chat on the first; metrics, journal, behaviour and
+//! clock on the second. [`cli::MockArgs`] is its command line.
+
+mod admin;
+mod api;
+pub mod behaviour;
+pub mod cli;
+pub mod distribution;
+pub mod journal;
+mod metrics;
+mod schedule;
+pub mod script;
+mod section;
+mod server;
+mod socket;
+mod state;
+mod stream;
+
+pub use admin::Clock;
+pub use section::{Problem, unknown};
+pub use server::{Options, serve};

@@ -1,0 +1,203 @@
+//! A streamed reply as an HTTP body: one frame a token, each on its schedule and in a write of its own.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::behaviour::Fault;
+use crate::distribution::Distribution;
+use crate::journal::TurnOutcome;
+use crate::schedule::Schedule;
+use crate::script::Words;
+use crate::state::OpenTurn;
+
+/// What one reply is made of.
+pub(crate) struct Reply {
+    /// When the schedule began.
+    pub(crate) start: Instant,
+    /// From there to the first token.
+    pub(crate) ttft: Duration,
+    /// Between tokens, drawn from `timing`.
+    pub(crate) gap: Distribution,
+    pub(crate) timing: ChaCha8Rng,
+    pub(crate) words: Words,
+    /// Tokens in all.
+    pub(crate) tokens: u64,
+    /// What goes wrong, before which token (counted from 0).
+    pub(crate) fault: Option<(Fault, u64)>,
+    /// The text around a token in an event, and the events before the first and after the last.
+    pub(crate) envelope: Envelope,
+}
+
+/// The constant texts of a stream.
+pub(crate) struct Envelope {
+    pub(crate) head: String,
+    pub(crate) before: String,
+    pub(crate) after: &'static str,
+    pub(crate) tail: String,
+    pub(crate) done: &'static str,
+}
+
+/// The body was cut on purpose; hyper drops the connection on it.
+#[derive(Debug, thiserror::Error)]
+#[error("the reply was cut on purpose")]
+pub(crate) struct Cut;
+
+enum Stage {
+    Head,
+    Tokens,
+    Tail,
+    Silent,
+    End,
+}
+
+/// The body of one streamed reply.
+pub(crate) struct TokenStream {
+    reply: Reply,
+    turn: OpenTurn,
+    stage: Stage,
+    due: Instant,
+    registered: Option<Instant>,
+    yielded: bool,
+    schedule: Schedule,
+    reset: Rc<Cell<bool>>,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl TokenStream {
+    pub(crate) fn new(
+        reply: Reply,
+        turn: OpenTurn,
+        schedule: Schedule,
+        reset: Rc<Cell<bool>>,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let due = reply.start + reply.ttft;
+        Self { reply, turn, stage: Stage::Head, due, registered: None, yielded: false, schedule, reset, _slot: slot }
+    }
+
+    /// The next token's event, on the absolute schedule: the next deadline follows from this
+    /// deadline and never from the moment at which it was met.
+    fn token(&mut self, now: Instant) -> Bytes {
+        let word = self.reply.words.next().unwrap_or_default();
+        let malformed = matches!(self.reply.fault, Some((Fault::MalformedJson, at)) if at == self.turn.tokens_sent());
+        let text = if malformed {
+            self.turn.outcome(TurnOutcome::MalformedJson);
+            "data: {\"choices\":[{\"delta\":{\"content\":\" half".to_owned() + "\n\n"
+        } else {
+            let Envelope { before, after, .. } = &self.reply.envelope;
+            let mut text = String::with_capacity(before.len() + word.len() + after.len() + 1);
+            text.push_str(before);
+            text.push(' ');
+            text.push_str(word);
+            text.push_str(after);
+            text
+        };
+        self.turn.token(self.due, now);
+        if self.turn.tokens_sent() == self.reply.tokens {
+            self.stage = Stage::Tail;
+        } else {
+            self.due += self.reply.gap.sample_duration(&mut self.reply.timing);
+        }
+        Bytes::from(text)
+    }
+
+    /// What a planned fault does in the place of the next token; `None`: nothing here.
+    fn planned_fault(&mut self) -> Option<Result<Bytes, Cut>> {
+        let (fault, at) = self.reply.fault?;
+        if at != self.turn.tokens_sent() {
+            return None;
+        }
+        match fault {
+            Fault::ErrorEvent => {
+                self.turn.outcome(TurnOutcome::ErrorEvent);
+                self.stage = Stage::End;
+                Some(Ok(Bytes::from_static(
+                    b"data: {\"error\":{\"message\":\"planned error\",\"type\":\"server_error\",\"code\":\"mock_error_event\"}}\n\n",
+                )))
+            }
+            Fault::Reset => {
+                self.turn.outcome(TurnOutcome::Reset);
+                self.reset.set(true);
+                self.stage = Stage::End;
+                Some(Err(Cut))
+            }
+            Fault::Stall => {
+                self.turn.outcome(TurnOutcome::Stall);
+                self.stage = Stage::Silent;
+                None
+            }
+            Fault::Http500 | Fault::Http503 | Fault::MalformedJson | Fault::NoDone => None,
+        }
+    }
+
+    fn tail(&mut self) -> Bytes {
+        self.stage = Stage::End;
+        let mut text = std::mem::take(&mut self.reply.envelope.tail);
+        match self.reply.fault {
+            Some((Fault::NoDone, _)) => self.turn.outcome(TurnOutcome::NoDone),
+            Some((Fault::MalformedJson, _)) => text.push_str(self.reply.envelope.done),
+            _ => {
+                self.turn.outcome(TurnOutcome::Completed);
+                text.push_str(self.reply.envelope.done);
+            }
+        }
+        Bytes::from(text)
+    }
+}
+
+impl Body for TokenStream {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        match this.stage {
+            Stage::Head => {
+                this.stage = Stage::Tokens;
+                this.yielded = true;
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from(std::mem::take(&mut this.reply.envelope.head))))))
+            }
+            Stage::Tokens => {
+                let now = Instant::now();
+                // hyper flushes when the body is pending: one pending poll between two frames
+                // that are both due keeps each token in a write of its own.
+                if std::mem::take(&mut this.yielded) && now >= this.due {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                if now < this.due {
+                    if this.registered != Some(this.due) {
+                        this.registered = Some(this.due);
+                        this.schedule.wake_at(this.due, cx.waker());
+                    }
+                    return Poll::Pending;
+                }
+                if let Some(fault) = this.planned_fault() {
+                    return Poll::Ready(Some(fault.map(Frame::data)));
+                }
+                if matches!(this.stage, Stage::Silent) {
+                    return Poll::Pending;
+                }
+                this.yielded = true;
+                Poll::Ready(Some(Ok(Frame::data(this.token(now)))))
+            }
+            Stage::Tail => {
+                if std::mem::take(&mut this.yielded) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(Frame::data(this.tail()))))
+            }
+            Stage::Silent => Poll::Pending,
+            Stage::End => Poll::Ready(None),
+        }
+    }
+}
