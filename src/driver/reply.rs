@@ -1,0 +1,88 @@
+//! Arrivals of tokens: what came with one read is one arrival.
+
+use super::Live;
+use crate::clock::micros;
+use crate::net::ReadStamp;
+use crate::record::{Arrival, Turn};
+
+/// Groups the tokens of a turn by the read that brought them.
+#[derive(Default)]
+pub(super) struct Arrivals {
+    open: ReadStamp,
+    tokens: u64,
+    flushed_read: u64,
+}
+
+impl Arrivals {
+    /// `tokens` tokens came with the read of this stamp.
+    pub(super) fn add(&mut self, stamp: ReadStamp, tokens: u64, turn: &mut Turn, live: Live<'_>) {
+        if self.open.read != stamp.read {
+            self.flush(turn, live);
+        }
+        self.open = stamp;
+        self.tokens += tokens;
+    }
+
+    /// Nothing more of the open read will come: writes its arrival down.
+    ///
+    /// The stamp is that of the read's last segment. It is exact where the read brought one
+    /// token and ended with a line; of several tokens, or before a torn one, any can have come
+    /// with an earlier segment, so there it is the upper bound of the arrival.
+    pub(super) fn flush(&mut self, turn: &mut Turn, live: Live<'_>) {
+        let tokens = std::mem::take(&mut self.tokens);
+        if tokens == 0 {
+            return;
+        }
+        let stamp = self.open;
+        let latest = stamp.latest;
+        match turn.last_token {
+            None => {
+                let exact = tokens == 1 && stamp.whole && stamp.kernel;
+                let earliest = if exact { latest } else { stamp.earliest.max(turn.sent.unwrap_or(turn.started)) };
+                turn.first_token = Some(Arrival { latest, earliest: earliest.min(latest) });
+                live.first_token(latest - turn.intended);
+            }
+            Some(last) if self.flushed_read != stamp.read => {
+                turn.gaps.push(u32::try_from(micros(latest - last)).unwrap_or(u32::MAX));
+            }
+            // The rest of a read that hyper gave out in two turns of the loop.
+            Some(_) => {}
+        }
+        self.flushed_read = stamp.read;
+        turn.last_token = Some(latest);
+        turn.tokens += tokens;
+        live.arrival(tokens, stamp.returned - latest, stamp.kernel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(read: u64, latest: i64, earliest: i64, whole: bool) -> ReadStamp {
+        ReadStamp { read, latest, earliest, returned: latest + 10, kernel: true, whole }
+    }
+
+    #[test]
+    fn a_lone_token_is_exact_and_a_merged_or_torn_one_is_a_bound() {
+        for (tokens, whole, earliest) in [(1, true, 9_000), (2, true, 5_000), (1, false, 5_000)] {
+            let (mut arrivals, mut turn) = (Arrivals::default(), Turn::new(0, 0));
+            arrivals.add(stamp(1, 9_000, 5_000, whole), tokens, &mut turn, Live::nobody());
+            arrivals.flush(&mut turn, Live::nobody());
+            assert_eq!(turn.first_token, Some(Arrival { latest: 9_000, earliest }));
+        }
+    }
+
+    #[test]
+    fn tokens_of_one_read_are_one_arrival_with_one_gap() {
+        let (mut arrivals, mut turn) = (Arrivals::default(), Turn::new(0, 0));
+        arrivals.add(stamp(1, 1_000_000, 0, true), 1, &mut turn, Live::nobody());
+        arrivals.add(stamp(2, 3_000_000, 0, true), 1, &mut turn, Live::nobody());
+        arrivals.add(stamp(2, 3_000_000, 0, true), 4, &mut turn, Live::nobody());
+        arrivals.flush(&mut turn, Live::nobody());
+        arrivals.add(stamp(2, 3_000_000, 0, true), 1, &mut turn, Live::nobody());
+        arrivals.add(stamp(3, 3_500_000, 0, true), 1, &mut turn, Live::nobody());
+        arrivals.flush(&mut turn, Live::nobody());
+        assert_eq!((turn.tokens, turn.gaps), (8, vec![2_000, 500]));
+    }
+}

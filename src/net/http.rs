@@ -1,0 +1,161 @@
+//! HTTP/1.1 over hyper's connection API, driven by the task that reads the response.
+//!
+//! The connection is polled in the same place as the body, so that a frame and the stamp of the
+//! read that completed it are taken together: hyper's body channel holds one frame, and a stamp
+//! read any later would belong to the next.
+
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::connect::{ConnectError, ConnectTimes, Endpoint, Stream};
+use super::socket::Traffic;
+use super::stamp::ReadStamp;
+use crate::clock::Nanos;
+
+/// hyper's read buffer, which bounds the response's headers too.
+const BUFFER: usize = 16 << 10;
+
+/// One keep-alive connection.
+pub struct HttpConnection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    connection: Option<Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>>,
+    traffic: Rc<Traffic>,
+    /// How long connecting took.
+    pub times: ConnectTimes,
+}
+
+/// A piece of a response body with the stamp of the read that completed it.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// The bytes.
+    pub data: Bytes,
+    /// When they arrived.
+    pub stamp: ReadStamp,
+}
+
+/// What went wrong on an open connection.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Closed by the peer before a response began.
+    #[error("the connection was closed before a response")]
+    Closed,
+    /// Closed by the peer in the middle of a response.
+    #[error("the connection was closed in the middle of the response")]
+    Truncated,
+    /// Reset by the peer.
+    #[error("the connection was reset")]
+    Reset,
+    /// Not HTTP/1.1 as the standard has it.
+    #[error("not HTTP/1.1: {0}")]
+    Protocol(String),
+}
+
+impl HttpConnection {
+    /// Connects to an endpoint.
+    ///
+    /// # Errors
+    /// What failed: name, TCP, TLS or the time limit.
+    pub async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
+        let (stream, traffic, times) = endpoint.connect().await?;
+        let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await;
+        // hyper's HTTP/1 handshake does no I/O and has nothing to fail on.
+        let (sender, connection) = handshake.map_err(|error| ConnectError::Io {
+            address: ([0, 0, 0, 0], 0).into(),
+            source: io::Error::other(error),
+        })?;
+        Ok(Self { sender, connection: Some(Box::pin(connection)), traffic, times })
+    }
+
+    /// Whether another request can be sent: the peer has not closed and the last response was
+    /// read to its end. Looks at the socket, does not wait.
+    pub fn is_usable(&mut self) -> bool {
+        self.poll_connection(&mut Context::from_waker(Waker::noop()));
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// Drives reading and writing; a connection that has ended is dropped.
+    fn poll_connection(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection
+            && connection.as_mut().poll(cx).is_ready()
+        {
+            // Its error, if any, reaches the request or the body as well.
+            self.connection = None;
+        }
+    }
+
+    /// Sends a request and waits for the response's head.
+    ///
+    /// # Errors
+    /// What broke on the way.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+        self.traffic.first_write.set(None);
+        let mut response = pin!(self.sender.send_request(request));
+        let connection = &mut self.connection;
+        poll_fn(|cx| {
+            if let Some(driven) = connection
+                && driven.as_mut().poll(cx).is_ready()
+            {
+                *connection = None;
+            }
+            response.as_mut().poll(cx)
+        })
+        .await
+        .map_err(|error| classify(&error, HttpError::Closed))
+    }
+
+    /// When the newest request's first byte was handed to the socket.
+    pub fn sent_at(&self) -> Option<Nanos> {
+        self.traffic.first_write.get()
+    }
+
+    /// When the newest read arrived.
+    pub fn stamp(&self) -> ReadStamp {
+        self.traffic.stamp.get()
+    }
+
+    /// The next piece of a response body; `None` at its end.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>, body: &mut Incoming) -> Poll<Option<Result<Frame, HttpError>>> {
+        loop {
+            self.poll_connection(cx);
+            let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) else { return Poll::Ready(None) };
+            match frame.map(hyper::body::Frame::into_data) {
+                Ok(Ok(data)) => return Poll::Ready(Some(Ok(Frame { data, stamp: self.stamp() }))),
+                Ok(Err(_trailers)) => {}
+                Err(error) => return Poll::Ready(Some(Err(classify(&error, HttpError::Truncated)))),
+            }
+        }
+    }
+}
+
+/// Sorts hyper's errors; `ended` is what an end of the connection means here.
+fn classify(error: &hyper::Error, ended: HttpError) -> HttpError {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return match io.kind() {
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+                    HttpError::Reset
+                }
+                io::ErrorKind::UnexpectedEof => ended,
+                _ => HttpError::Protocol(io.to_string()),
+            };
+        }
+        cause = inner.source();
+    }
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() || error.is_body_write_aborted() {
+        ended
+    } else {
+        HttpError::Protocol(error.to_string())
+    }
+}

@@ -1,0 +1,122 @@
+//! Receive stamps: when the bytes of a read arrived, as a pair of bounds.
+//!
+//! TCP merges queued segments, and then only the *last* one's stamp survives. So the stamp of a
+//! read is exact for what its last segment completed, and an upper bound for what came before.
+//! The lower bound is the later of two moments at which these bytes were certainly not there:
+//! the return of this socket's previous read, and the event loop's previous look at all sockets.
+
+use std::cell::{Cell, RefCell};
+use std::io::IoSliceMut;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+use crate::clock::{self, Nanos, Pairing};
+
+/// What is known about the arrival of a read's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadStamp {
+    /// The number of the read on its socket, from 1.
+    pub read: u64,
+    /// When the last segment arrived: the kernel's stamp, or `returned` where there is none.
+    pub latest: Nanos,
+    /// When the first byte of the read can have arrived at the earliest.
+    pub earliest: Nanos,
+    /// When the read returned to user space.
+    pub returned: Nanos,
+    /// Whether `latest` is the kernel's stamp.
+    pub kernel: bool,
+    /// Whether the bytes end with a line, so that the last segment completed what was last in them.
+    pub whole: bool,
+}
+
+thread_local! {
+    /// The two newest moments at which this thread's event loop came back from the kernel.
+    static LOOKS: Cell<(Nanos, Nanos)> = const { Cell::new((0, 0)) };
+    static PAIRING: Cell<Option<Pairing>> = const { Cell::new(None) };
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
+}
+
+/// The buffers of a thread's reads. One for all its sockets: hyper hands out uninitialised
+/// memory, and a safe read wants initialised.
+struct Scratch {
+    bytes: Vec<u8>,
+    control: Vec<u8>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self { bytes: vec![0; 16 << 10], control: nix::cmsg_space!(nix::sys::time::TimeSpec, [u64; 8]) }
+    }
+}
+
+/// Notes that this thread's event loop has just come back from the kernel with what is ready.
+/// Install it as the runtime's `on_thread_unpark`.
+pub fn loop_turned() {
+    let now = clock::monotonic();
+    LOOKS.with(|looks| looks.set((looks.get().1, now)));
+}
+
+/// Measures the distance between the kernel's wall-clock stamps and the run's clock again;
+/// once a second is often enough. A step of the wall clock is counted.
+pub fn refresh_pairing() {
+    let pairing = Pairing::measure();
+    let stepped = PAIRING.replace(Some(pairing)).is_some_and(|before| before.stepped(pairing));
+    STEPS.with(|steps| steps.set(steps.get() + u64::from(stepped)));
+}
+
+/// Steps of the wall clock seen on this thread.
+pub fn clock_stepped() -> u64 {
+    STEPS.get()
+}
+
+fn pairing() -> Pairing {
+    PAIRING.get().unwrap_or_else(|| {
+        let pairing = Pairing::measure();
+        PAIRING.set(Some(pairing));
+        pairing
+    })
+}
+
+/// Reads once from a socket that has `SO_TIMESTAMPNS` set, and hands the bytes to `take`.
+/// `previous` is the stamp of the socket's previous read.
+pub(super) fn receive(
+    socket: &impl AsRawFd,
+    room: usize,
+    previous: ReadStamp,
+    take: impl FnOnce(&[u8]),
+) -> nix::Result<(usize, ReadStamp)> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { bytes, control } = scratch;
+        let room = room.min(bytes.len());
+        let (count, kernel) = {
+            let mut parts = [IoSliceMut::new(&mut bytes[..room])];
+            let message = loop {
+                match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty()) {
+                    Err(Errno::EINTR) => {}
+                    other => break other?,
+                }
+            };
+            let stamp = message.cmsgs()?.find_map(|message| match message {
+                ControlMessageOwned::ScmTimestampns(time) => {
+                    Some(Nanos::from(time.tv_sec()) * clock::SECOND + Nanos::from(time.tv_nsec()))
+                }
+                _ => None,
+            });
+            (message.bytes, stamp)
+        };
+        let pairing = pairing();
+        let returned = pairing.to_monotonic(clock::realtime());
+        // A stamp later than now belongs to a clock that was stepped: fall back to now.
+        let stamp = kernel.map(|wall| pairing.to_monotonic(wall)).filter(|latest| *latest <= returned);
+        let latest = stamp.unwrap_or(returned);
+        let earliest = LOOKS.get().0.max(previous.returned).min(latest);
+        let bytes = &bytes[..count];
+        take(bytes);
+        let whole = bytes.ends_with(b"\n");
+        let read = previous.read + 1;
+        Ok((count, ReadStamp { read, latest, earliest, returned, kernel: stamp.is_some(), whole }))
+    })
+}

@@ -1,0 +1,171 @@
+//! What a shard did in one second, and the timeline that is made of it.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Outcome;
+use super::turn::Turn;
+use crate::clock::micros;
+
+/// A small histogram for one second: 1 us to 1 h with two significant digits, made when needed.
+#[derive(Debug, Clone, Default)]
+pub struct SecondHistogram(Option<Histogram<u32>>);
+
+impl SecondHistogram {
+    /// Records microseconds.
+    pub fn record(&mut self, micros: u64) {
+        self.entry().saturating_record(micros.max(1));
+    }
+
+    fn entry(&mut self) -> &mut Histogram<u32> {
+        self.0.get_or_insert_with(|| {
+            Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("the bounds are constant and valid")
+        })
+    }
+
+    /// The histogram, if anything was recorded.
+    pub fn get(&self) -> Option<&Histogram<u32>> {
+        self.0.as_ref()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        if let Some(histogram) = &other.0 {
+            self.entry().add(histogram).expect("both histograms have the same bounds");
+        }
+    }
+}
+
+/// What happened in one second.
+#[derive(Debug, Clone, Default)]
+pub struct Delta {
+    /// Users that were there at its end.
+    pub users: u64,
+    /// Turns open at its end.
+    pub in_flight: u64,
+    /// Turns begun.
+    pub started: u64,
+    /// Turns ended.
+    pub turns: u64,
+    /// Of them, those that failed.
+    pub errors: u64,
+    /// Content tokens received.
+    pub tokens: u64,
+    /// Times to first token of first tokens that came.
+    pub ttft: SecondHistogram,
+    /// Gaps of turns that ended.
+    pub itl: SecondHistogram,
+    /// Turn latencies of turns that completed.
+    pub turn: SecondHistogram,
+}
+
+impl Delta {
+    pub(super) fn finish(&mut self, turn: &Turn) {
+        self.in_flight -= 1;
+        self.turns += 1;
+        self.errors += u64::from(turn.outcome.is_error());
+        for gap in &turn.gaps {
+            self.itl.record(u64::from(*gap));
+        }
+        if turn.outcome == Outcome::Completed {
+            self.turn.record(micros(turn.ended - turn.intended));
+        }
+    }
+
+    /// Takes the second out; what is a level and not a count stays.
+    pub(super) fn take(&mut self) -> Self {
+        let next = Self { users: self.users, in_flight: self.in_flight, ..Self::default() };
+        std::mem::replace(self, next)
+    }
+
+    /// Adds another shard's second.
+    pub fn merge(&mut self, other: &Self) {
+        self.users += other.users;
+        self.in_flight += other.in_flight;
+        self.started += other.started;
+        self.turns += other.turns;
+        self.errors += other.errors;
+        self.tokens += other.tokens;
+        self.ttft.merge(&other.ttft);
+        self.itl.merge(&other.itl);
+        self.turn.merge(&other.turn);
+    }
+}
+
+/// One second of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelinePoint {
+    /// Seconds since the run began, at the end of this second.
+    pub t_s: u64,
+    /// Users.
+    pub users: u64,
+    /// Streams in flight.
+    pub in_flight: u64,
+    /// Turns that ended.
+    pub turns: u64,
+    /// Tokens that arrived.
+    pub tokens: u64,
+    /// Turns that failed.
+    pub errors: u64,
+    /// Median time to first token, microseconds.
+    pub ttft_p50_us: Option<u64>,
+    /// 95th percentile of it.
+    pub ttft_p95_us: Option<u64>,
+}
+
+/// Puts the shards' seconds together.
+#[derive(Debug)]
+pub struct Timeline {
+    shards: usize,
+    open: BTreeMap<u64, (usize, Delta)>,
+    /// The seconds that are complete.
+    pub points: Vec<TimelinePoint>,
+}
+
+impl Timeline {
+    /// An empty timeline of so many shards.
+    pub fn new(shards: usize) -> Self {
+        Self { shards, open: BTreeMap::new(), points: Vec::new() }
+    }
+
+    /// Takes one shard's second; returns it whole once every shard has told it.
+    pub fn add(&mut self, second: u64, delta: &Delta) -> Option<Delta> {
+        let (told, merged) = self.open.entry(second).or_default();
+        *told += 1;
+        merged.merge(delta);
+        if *told < self.shards {
+            return None;
+        }
+        let (_, merged) = self.open.remove(&second)?;
+        let quantile = |share| merged.ttft.get().map(|ttft| ttft.value_at_quantile(share));
+        self.points.push(TimelinePoint {
+            t_s: second,
+            users: merged.users,
+            in_flight: merged.in_flight,
+            turns: merged.turns,
+            tokens: merged.tokens,
+            errors: merged.errors,
+            ttft_p50_us: quantile(0.5),
+            ttft_p95_us: quantile(0.95),
+        });
+        Some(merged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_complete_when_every_shard_has_told_it() {
+        let mut timeline = Timeline::new(2);
+        let delta = Delta { users: 3, tokens: 7, ..Delta::default() };
+        assert!(timeline.add(1, &delta).is_none());
+        assert!(timeline.add(2, &delta).is_none());
+        let whole = timeline.add(1, &delta).unwrap();
+        assert_eq!((whole.users, whole.tokens), (6, 14));
+        assert_eq!(timeline.points.len(), 1);
+        assert_eq!((timeline.points[0].t_s, timeline.points[0].ttft_p50_us), (1, None));
+    }
+}

@@ -1,0 +1,20 @@
+//! Recording without lying: what one turn was, which histogram it goes to, how shards merge.
+
+mod block;
+mod delta;
+mod journal;
+mod metric;
+mod outcome;
+mod recorder;
+mod turn;
+mod window;
+
+pub use block::{BLOCK, Block};
+pub use delta::{Delta, SecondHistogram, Timeline, TimelinePoint};
+pub(crate) use journal::encode;
+pub use journal::{Journal, LINE_LIMIT};
+pub use metric::{Metric, MetricSet, Metrics, new_histogram};
+pub use outcome::{Outcome, OutcomeCounts};
+pub use recorder::{Place, Record, Recorder, TierRecord, Totals, WIDE};
+pub use turn::{Arrival, Example, Turn};
+pub use window::{Stages, Window};

@@ -1,0 +1,75 @@
+//! A text that must never be shown.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// What a secret looks like wherever it is printed.
+const REDACTED: &str = "[redacted]";
+
+/// A password, key or token. `Debug` and `Serialize` redact it; there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
+    }
+}
+
+/// A text from outside, fit for a terminal or a report: control characters escaped, cut to
+/// `most` characters.
+pub fn escaped(text: &str, most: usize) -> String {
+    let mut out = String::new();
+    for (index, c) in text.trim().chars().enumerate() {
+        if index == most {
+            out.push('…');
+            break;
+        }
+        // Besides controls: the marks that reorder text or hide in it.
+        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || hidden {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_nowhere() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret:?}"), REDACTED);
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[redacted]\"");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn hostile_text_is_harmless_in_a_terminal() {
+        assert_eq!(escaped("a\x1b[31mred\u{202e}\n", 99), "a\\u{1b}[31mred\\u{202e}");
+        assert_eq!(escaped(&"x".repeat(300), 200).chars().count(), 201);
+    }
+}
