@@ -45,7 +45,8 @@ pub fn escaped(text: &str, most: usize) -> String {
             break;
         }
         // Besides controls: the marks that reorder text or hide in it.
-        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        let hidden =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
         if c.is_control() || hidden {
             out.extend(c.escape_default());
         } else {

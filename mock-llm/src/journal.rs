@@ -79,6 +79,8 @@ pub struct Page {
     pub more: bool,
     /// Turns that were asked for but had left the ring.
     pub lost: u64,
+    /// The number of the newest turn.
+    pub newest: u64,
 }
 
 /// The ring of ended turns.
@@ -114,7 +116,7 @@ impl Journal {
         let turns: Vec<Turn> =
             self.turns.iter().skip(skip as usize).take(limit.clamp(1, PAGE_LIMIT)).cloned().collect();
         let next = turns.last().map_or(after.max(oldest), |turn| turn.seq);
-        Page { turns, next, more: next < self.newest, lost: oldest.saturating_sub(after) }
+        Page { turns, next, more: next < self.newest, lost: oldest.saturating_sub(after), newest: self.newest }
     }
 }
 
@@ -156,6 +158,6 @@ mod tests {
         let second = journal.page(first.next, 3);
         assert_eq!(second.turns.iter().map(|turn| turn.seq).collect::<Vec<_>>(), [7, 8]);
         assert_eq!((second.lost, second.more, second.next), (0, false, 8));
-        assert_eq!(journal.page(8, 3), Page { turns: vec![], next: 8, more: false, lost: 0 });
+        assert_eq!(journal.page(8, 3), Page { turns: vec![], next: 8, more: false, lost: 0, newest: 8 });
     }
 }

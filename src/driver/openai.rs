@@ -26,8 +26,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::json;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::reply::Arrivals;
@@ -165,7 +165,10 @@ impl OpenAi {
         if !kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
             let text = read_error(&mut connection, &mut body, exchange).await?;
             let kind = kind.as_ref().map_or("none".into(), |kind| String::from_utf8_lossy(kind.as_bytes()));
-            return Err(Failure::new(Outcome::Protocol, format!("content type {kind} instead of text/event-stream: {text}")));
+            return Err(Failure::new(
+                Outcome::Protocol,
+                format!("content type {kind} instead of text/event-stream: {text}"),
+            ));
         }
         read_stream(&mut connection, &mut body, exchange).await?;
         Ok(connection.is_usable().then_some(connection))
@@ -241,7 +244,11 @@ impl Failure {
 
 /// A limit that was passed, in words.
 fn silence(outcome: Outcome) -> Failure {
-    let what = if outcome == Outcome::Stalled { "nothing more came within the stall limit" } else { "longer than the turn limit" };
+    let what = if outcome == Outcome::Stalled {
+        "nothing more came within the stall limit"
+    } else {
+        "longer than the turn limit"
+    };
     Failure::new(outcome, what)
 }
 
@@ -390,7 +397,8 @@ fn read_event(data: &[u8], reply: &mut Option<String>) -> Result<Said, Failure> 
     if let Some(error) = chunk.error {
         return Err(Failure::new(Outcome::ErrorEvent, error.get()));
     }
-    let content = chunk.choices.and_then(|choices| choices.0).and_then(|choice| choice.delta).and_then(|delta| delta.content);
+    let content =
+        chunk.choices.and_then(|choices| choices.0).and_then(|choice| choice.delta).and_then(|delta| delta.content);
     match content.map(RawValue::get) {
         None | Some("null" | "\"\"") => Ok(Said::Other),
         Some(text) => {
@@ -467,7 +475,9 @@ mod tests {
 
     #[test]
     fn only_content_is_a_token() {
-        let event = |delta: &str| format!("{{\"id\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{delta}}},{{\"index\":1}}],\"usage\":null}}");
+        let event = |delta: &str| {
+            format!("{{\"id\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{delta}}},{{\"index\":1}}],\"usage\":null}}")
+        };
         assert_eq!(said("[DONE]"), Ok(("done", String::new())));
         assert_eq!(said(&event("{\"role\":\"assistant\",\"content\":\"\"}")), Ok(("other", String::new())));
         assert_eq!(said(&event("{\"content\":null}")), Ok(("other", String::new())));

@@ -126,7 +126,8 @@ impl Endpoint {
     async fn addresses(&self) -> Result<&[SocketAddr], ConnectError> {
         if self.addresses.get().is_none() {
             let failed = |source| ConnectError::Dns { host: self.host.clone(), source };
-            let found: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(failed)?.collect();
+            let found: Vec<_> =
+                tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(failed)?.collect();
             if found.is_empty() {
                 return Err(failed(io::Error::new(io::ErrorKind::NotFound, "no address")));
             }
@@ -154,13 +155,17 @@ impl Endpoint {
         }))
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> Result<(Stream, std::rc::Rc<Traffic>, ConnectTimes), ConnectError> {
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+    ) -> Result<(Stream, std::rc::Rc<Traffic>, ConnectTimes), ConnectError> {
         let started = clock::monotonic();
-        let socket = StampedSocket::connect(address, self.tls.is_none()).await.map_err(|source| match source.kind() {
-            io::ErrorKind::ConnectionRefused => ConnectError::Refused { address },
-            io::ErrorKind::TimedOut => ConnectError::Timeout { address, timeout: self.timeout },
-            _ => ConnectError::Io { address, source },
-        })?;
+        let socket =
+            StampedSocket::connect(address, self.tls.is_none()).await.map_err(|source| match source.kind() {
+                io::ErrorKind::ConnectionRefused => ConnectError::Refused { address },
+                io::ErrorKind::TimedOut => ConnectError::Timeout { address, timeout: self.timeout },
+                _ => ConnectError::Io { address, source },
+            })?;
         let connected = clock::monotonic();
         let traffic = socket.traffic();
         let tcp = connected - started;

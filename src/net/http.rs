@@ -70,10 +70,8 @@ impl HttpConnection {
         let (stream, traffic, times) = endpoint.connect().await?;
         let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await;
         // hyper's HTTP/1 handshake does no I/O and has nothing to fail on.
-        let (sender, connection) = handshake.map_err(|error| ConnectError::Io {
-            address: ([0, 0, 0, 0], 0).into(),
-            source: io::Error::other(error),
-        })?;
+        let (sender, connection) = handshake
+            .map_err(|error| ConnectError::Io { address: ([0, 0, 0, 0], 0).into(), source: io::Error::other(error) })?;
         Ok(Self { sender, connection: Some(Box::pin(connection)), traffic, times })
     }
 

@@ -40,9 +40,8 @@ pub enum TlsError {
 /// When the file cannot be read or holds no certificate.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: String| TlsError::CaFile { path: path.to_owned(), reason };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| failed(error.to_string()))?
-        .collect();
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?.collect();
     let found = found.map_err(|error| failed(error.to_string()))?;
     if found.is_empty() { Err(failed("it holds no PEM certificate".to_owned())) } else { Ok(found) }
 }
@@ -62,10 +61,9 @@ pub fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, TlsErr
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = &settings.ca_file {
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| TlsError::CaFile {
-                    path: path.clone(),
-                    reason: error.to_string(),
-                })?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| TlsError::CaFile { path: path.clone(), reason: error.to_string() })?;
             }
         }
         builder.with_root_certificates(roots).with_no_client_auth()

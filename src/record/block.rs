@@ -2,8 +2,8 @@
 
 use hdrhistogram::Histogram;
 
-use super::metric::{Metric, MetricSet};
 use crate::clock::{Nanos, SECOND};
+use crate::metric::{Metric, MetricSet};
 
 /// The length of a block.
 pub const BLOCK: Nanos = 5 * SECOND;

@@ -13,7 +13,7 @@ pub use block::{BLOCK, Block};
 pub use delta::{Delta, SecondHistogram, Timeline, TimelinePoint};
 pub(crate) use journal::encode;
 pub use journal::{Journal, LINE_LIMIT};
-pub use metric::{Metric, MetricSet, Metrics, new_histogram};
+pub use metric::{Metrics, new_histogram};
 pub use outcome::{Outcome, OutcomeCounts};
 pub use recorder::{Place, Record, Recorder, TierRecord, Totals, WIDE};
 pub use turn::{Arrival, Example, Turn};

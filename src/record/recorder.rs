@@ -4,11 +4,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::block::{Block, Blocks};
 use super::delta::Delta;
-use super::metric::{Metric, MetricSet, Metrics};
+use super::metric::Metrics;
 use super::outcome::{Outcome, OutcomeCounts};
 use super::turn::{Example, Turn};
 use super::window::Stages;
 use crate::clock::{MILLISECOND, Nanos, micros};
+use crate::metric::{Metric, MetricSet};
 
 /// The examples of outcomes that a tier keeps, a few of each.
 const EXAMPLES_OF_AN_OUTCOME: usize = 3;
@@ -74,6 +75,13 @@ pub struct TierRecord {
     pub examples: Vec<Example>,
     above: [u64; Metric::COUNT],
     blocks: Blocks,
+}
+
+impl Default for TierRecord {
+    /// A tier in which nothing was recorded.
+    fn default() -> Self {
+        Self::new(MetricSet::default())
+    }
 }
 
 impl TierRecord {

@@ -1,0 +1,136 @@
+//! The flags of a run, as they are typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  capacity-check --users 500
+      The tiers 50, 100 and 500 against the bundled mock LLM.
+  capacity-check --users 500 --quick
+      A first look in under 45 s; not comparable, never fails.
+  capacity-check --users 200 --target http://127.0.0.1:8000 --mock-admin http://127.0.0.1:8090
+      An OpenAI-compatible gateway before a mock LLM of yours.
+  capacity-check --headcount 2000 --active-share 25% --budget 'ttft.p95=800ms,2s'
+      2,000 people of whom a quarter chat at once, with a budget of your own.
+  capacity-check mock-llm --ttft 'lognormal 300ms 900ms' --slots 64
+      The mock LLM alone.
+
+Exit codes: 0 pass or warn, 1 fail, 2 bad usage, 3 inconclusive, 4 preflight failed or stopped by a
+guard, 130 interrupted.";
+
+/// What is typed. Texts are read later, so that every problem can be told at once.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// Concurrent users; the tiers 50, 100, 500, 1000, 2000, 5000 below come first.
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub(crate) users: Option<u32>,
+    /// The tiers themselves, rising, such as 20,40,80.
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',', conflicts_with = "users", help_heading = "Load")]
+    pub(crate) tiers: Vec<u32>,
+    /// People who have an account; with --active-share the other way to ask.
+    #[arg(long, value_name = "N", conflicts_with_all = ["users", "tiers"], help_heading = "Load")]
+    pub(crate) headcount: Option<u32>,
+    /// The share of the headcount that chats at once, such as 25%.
+    #[arg(long, value_name = "SHARE", requires = "headcount", help_heading = "Load")]
+    pub(crate) active_share: Option<String>,
+    /// Between turns: a duration or a distribution. [default: lognormal 15s 45s (median, p95)]
+    #[arg(long, value_name = "DIST", help_heading = "Load")]
+    pub(crate) think: Option<String>,
+    /// Turns of a conversation; the next one begins without history.
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Load")]
+    pub(crate) turns: u32,
+    /// Over how long the new users of a tier come. [default: 20s]
+    #[arg(long, value_name = "TIME", help_heading = "Load")]
+    pub(crate) ramp: Option<String>,
+    /// The least length of a tier's steady phase. [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Load")]
+    pub(crate) steady: Option<String>,
+    /// The greatest, where the budgets want more samples. [default: 180s]
+    #[arg(long, value_name = "TIME", help_heading = "Load")]
+    pub(crate) steady_max: Option<String>,
+    /// A first look: tiers of 10 s, think time 2 s; not comparable, never fails.
+    #[arg(long, help_heading = "Load")]
+    pub(crate) quick: bool,
+    /// Seed of prompts and think times.
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Load")]
+    pub(crate) seed: u64,
+    /// Threads that carry users. [default: the cores, less one where the mock runs here too]
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub(crate) shards: Option<usize>,
+
+    /// Base URL of the deployment; without it the bundled mock LLM is started and tested.
+    #[arg(long, value_name = "URL", help_heading = "Target")]
+    pub(crate) target: Option<String>,
+    /// How the deployment is spoken to.
+    #[arg(long, value_enum, default_value_t = Profile::Openai, help_heading = "Target")]
+    pub(crate) profile: Profile,
+    /// The model to ask for. [default: the first that the target lists]
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    pub(crate) model: Option<String>,
+    /// Admin listener of the mock LLM behind the target; its token is read from MOCK_LLM_ADMIN_TOKEN.
+    #[arg(long, value_name = "URL", requires = "target", help_heading = "Target")]
+    pub(crate) mock_admin: Option<String>,
+    /// Behaviour of the bundled mock LLM, as TOML.
+    #[arg(long, value_name = "FILE", conflicts_with = "target", help_heading = "Target")]
+    pub(crate) mock_config: Option<PathBuf>,
+    /// The environment variable that holds the bearer key.
+    #[arg(long, value_name = "NAME", default_value = "CAPACITY_CHECK_API_KEY", help_heading = "Target")]
+    pub(crate) api_key_env: String,
+    /// A header to send with every turn, 'Name: value'; repeatable, never shown.
+    #[arg(long, value_name = "HEADER", help_heading = "Target")]
+    pub(crate) header: Vec<String>,
+    /// Further certificate authorities, PEM.
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Accept any certificate; said in the result.
+    #[arg(long, help_heading = "Target")]
+    pub(crate) insecure: bool,
+
+    /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. One for the
+    /// same metric and statistic replaces a default. [default: ttft.p95=1s,3s itl.p95=200ms,500ms
+    /// error_rate=1%,5%]
+    #[arg(long, value_name = "BUDGET", help_heading = "Verdict")]
+    pub(crate) budget: Vec<String>,
+    /// What fails the run besides fail.
+    #[arg(long, value_enum, value_name = "VERDICT", help_heading = "Verdict")]
+    pub(crate) fail_on: Option<FailOn>,
+
+    /// Give up when the error rate of the last 10 s is above this; `never` does not.
+    #[arg(long, value_name = "GUARD", default_value = "error_rate>50%", help_heading = "Safety")]
+    pub(crate) abort_on: String,
+    /// Give up after this long.
+    #[arg(long, value_name = "TIME", help_heading = "Safety")]
+    pub(crate) max_duration: Option<String>,
+    /// The target's model need not be our mock: somebody pays for its tokens.
+    #[arg(long, help_heading = "Safety")]
+    pub(crate) real_model: bool,
+    /// You may test this public host; repeatable.
+    #[arg(long, value_name = "HOST", help_heading = "Safety")]
+    pub(crate) i_am_authorized_to_test: Vec<String>,
+
+    /// Where reports go.
+    #[arg(long, value_name = "DIR", default_value = "reports", help_heading = "Output")]
+    pub(crate) out: PathBuf,
+    /// The result on standard output, and nothing else there.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// No live progress.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) no_progress: bool,
+}
+
+/// How a deployment is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// OpenAI's chat completions over SSE.
+    Openai,
+}
+
+/// What fails a run besides a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FailOn {
+    /// A warning.
+    Warn,
+}

@@ -1,0 +1,76 @@
+//! The command line: one file a subcommand; alone knows everything.
+
+mod args;
+mod assemble;
+mod child;
+mod console;
+mod folder;
+mod preflight;
+mod progress;
+mod resolve;
+mod run;
+
+use clap::Parser;
+use mock_llm::cli::MockArgs;
+
+use crate::exit::Exit;
+use args::RunArgs;
+
+/// How many users does an LLM chat deployment carry, what runs out first, and what must change?
+#[derive(Parser)]
+#[command(name = "capacity-check", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(after_help = args::EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Run the bundled mock LLM alone.
+    MockLlm(MockArgs),
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> Exit {
+    // Another crate may bring another provider one day; rustls panics unless one is chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; where they cannot be printed nobody reads them.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Pass };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_unpark(crate::net::loop_turned)
+        .build_local(Default::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("capacity-check: cannot start: {error}");
+            return Exit::Stopped;
+        }
+    };
+    let exit = match cli.command {
+        Some(Command::MockLlm(args)) => runtime.block_on(mock_llm(args)),
+        None => runtime.block_on(run::run(cli.run)),
+    };
+    // A read of standard input may still block a thread.
+    runtime.shutdown_timeout(std::time::Duration::ZERO);
+    exit
+}
+
+async fn mock_llm(args: MockArgs) -> Exit {
+    match args.run().await {
+        Ok(()) => Exit::Pass,
+        Err(error) => {
+            eprintln!("capacity-check mock-llm: {error}");
+            Exit::Usage
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Before any ramp: one user's turn, and the look into the mock's journal.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::clock::{self, Nanos};
+use crate::driver::{Driver, Live, Prompt, Session};
+use crate::net::read_bounded;
+use crate::plan::marker;
+use crate::record::{Outcome, Turn};
+use crate::secret::{Secret, escaped};
+use crate::trace::{MockAdmin, TraceError};
+
+/// How long the journal may take to show the turn.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(3);
+/// The bytes of a list of models that are read.
+const MODELS_LIMIT: usize = 4 << 20;
+/// The characters of an answer that are shown.
+const SHOWN: usize = 200;
+
+/// Why no ramp was begun. What was asked, what came back, what to check.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PreflightError {
+    /// The target lists no model.
+    #[error("asked GET {url} for a model\n  came back: {answer}\n  check: {check}")]
+    Models { url: String, answer: String, check: String },
+    /// The turn did not complete.
+    #[error("asked POST {url} for one turn of model `{model}`\n  came back: {outcome}: {detail}\n  check: {check}")]
+    Turn { url: String, model: String, outcome: Outcome, detail: String, check: &'static str },
+    /// The turn completed without a word.
+    #[error(
+        "asked POST {url} for one turn of model `{model}`\n  came back: a whole reply without a single token\n  check: does the model answer at all?"
+    )]
+    Empty { url: String, model: String },
+    /// The model is not known to be our mock.
+    #[error(
+        "the target answers, but its model is not known to be the mock LLM: {why}.\n  Hundreds of users would spend somebody's tokens. Put `capacity-check mock-llm` behind the target and name its \
+             admin listener with --mock-admin URL, or say --real-model"
+    )]
+    RealModel { why: String },
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] TraceError),
+}
+
+/// The models that a target lists.
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    id: String,
+}
+
+/// The first model that the target lists.
+///
+/// # Errors
+/// When it lists none.
+pub(super) async fn first_model(
+    client: &reqwest::Client,
+    base: &Url,
+    key: Option<&Secret>,
+) -> Result<String, PreflightError> {
+    let url = format!("{}/models", base.as_str().trim_end_matches('/'));
+    let failed = |answer: &str, check: &str| PreflightError::Models {
+        url: url.clone(),
+        answer: escaped(answer, SHOWN),
+        check: check.to_owned(),
+    };
+    let mut request = client.get(&url);
+    if let Some(key) = key {
+        request = request.bearer_auth(key.expose());
+    }
+    let response = request.send().await.map_err(|error| {
+        let cause = innermost(&error);
+        failed(&cause, "is the server running, the address right, and its certificate trusted (--ca-file, --insecure)?")
+    })?;
+    let status = response.status();
+    let body = read_bounded(response, MODELS_LIMIT)
+        .await
+        .map_err(|error| failed(&innermost(&error), "is this an OpenAI-compatible API?"))?;
+    if !status.is_success() {
+        let check = match status.as_u16() {
+            401 | 403 => "the key in CAPACITY_CHECK_API_KEY, or --api-key-env",
+            _ => "the path of --target (OpenAI-compatible APIs mostly end in /v1), or name the model with --model",
+        };
+        return Err(failed(&format!("{status}: {}", String::from_utf8_lossy(&body)), check));
+    }
+    let models: Models = serde_json::from_slice(&body).map_err(|_| {
+        failed(&String::from_utf8_lossy(&body), "is this an OpenAI-compatible API? If so, name the model with --model")
+    })?;
+    models
+        .data
+        .into_iter()
+        .next()
+        .map(|model| model.id)
+        .ok_or_else(|| failed("an empty list", "name the model with --model"))
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// What one turn has shown.
+pub(super) struct Seen {
+    /// How long it took.
+    pub(super) turn: Duration,
+    /// Whether the mock's journal has it.
+    pub(super) mock: bool,
+}
+
+/// Speaks one traced turn, and looks for it in the mock's journal. `real_model` allows that it is not there.
+///
+/// # Errors
+/// When the turn fails, or the model is not our mock and need be.
+pub(super) async fn preflight(
+    driver: &Driver,
+    url: &str,
+    model: &str,
+    run: &str,
+    admin: Option<&MockAdmin>,
+    real_model: bool,
+) -> Result<Seen, PreflightError> {
+    // Before the turn, so that a long journal is not searched from its beginning.
+    let after = match admin {
+        Some(admin) => admin.newest().await?,
+        None => 0,
+    };
+    let marker = marker(run, "preflight", 0);
+    let prompt = Prompt { text: format!("Say hello. {marker}"), opens: true, continues: false };
+    let now = clock::monotonic();
+    let mut turn = Turn::new(now, now);
+    driver.turn(&mut Session::default(), &prompt, &mut turn, Live::nobody()).await;
+    if turn.outcome != Outcome::Completed {
+        return Err(PreflightError::Turn {
+            url: url.to_owned(),
+            model: model.to_owned(),
+            outcome: turn.outcome,
+            detail: turn.detail,
+            check: check(turn.outcome),
+        });
+    }
+    if turn.tokens == 0 {
+        return Err(PreflightError::Empty { url: url.to_owned(), model: model.to_owned() });
+    }
+    let mock = match admin {
+        Some(admin) => in_journal(admin, marker.trim_matches(['[', ']']), after).await?,
+        None => false,
+    };
+    if !mock && !real_model {
+        let why = match admin {
+            Some(admin) => format!("the turn is not in the journal at {}", admin.base()),
+            None => "no --mock-admin was given".to_owned(),
+        };
+        return Err(PreflightError::RealModel { why });
+    }
+    Ok(Seen { turn: Duration::from_nanos((turn.ended - turn.intended).max(0) as u64), mock })
+}
+
+/// Waits until the journal has a turn with this marker: it is written when the mock has let go of
+/// the request, which may be a moment after the client has read the end.
+async fn in_journal(admin: &MockAdmin, marker: &str, after: u64) -> Result<bool, TraceError> {
+    let deadline = clock::monotonic() + JOURNAL_PATIENCE.as_nanos() as Nanos;
+    loop {
+        let found = admin.turns(after).await?.iter().any(|turn| turn.marker.as_deref() == Some(marker));
+        if found || clock::monotonic() > deadline {
+            return Ok(found);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What to check when one turn did not complete.
+fn check(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::ConnectRefused => "is the server running, and the port right?",
+        Outcome::ConnectTimeout => "can this machine reach the address (firewall, VPN, wrong network)?",
+        Outcome::Dns => "the host's name in --target, and this machine's resolver",
+        Outcome::Tls => {
+            "the certificate: --ca-file for an authority of your own, --insecure to accept any; or http instead of https"
+        }
+        Outcome::Unauthorized => "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), or --header",
+        Outcome::HttpClient(404) => {
+            "the path of --target (OpenAI-compatible APIs mostly end in /v1), and the model's name in --model"
+        }
+        Outcome::HttpClient(_) => "does the API take OpenAI chat completions with \"stream\": true, and this model?",
+        Outcome::RateLimited => "the target's rate limit: one turn was already too much",
+        Outcome::HttpServer(_) | Outcome::ErrorEvent => "the target's own log, and the model behind it",
+        Outcome::Protocol => {
+            "is this an OpenAI-compatible API? A web page instead of a stream means a wrong path or port"
+        }
+        Outcome::Stalled | Outcome::TimedOut => "does the model answer at all, and does a proxy hold the stream back?",
+        Outcome::Truncated | Outcome::Reset => "does a proxy or time limit cut streams off?",
+        Outcome::Completed | Outcome::Interrupted => "nothing",
+    }
+}

@@ -1,0 +1,98 @@
+//! Live progress: a line that moves on a terminal, a line a stage elsewhere.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::console::Console;
+use crate::clock::SECOND;
+use crate::engine::{Progress, Stage, Stop};
+use crate::record::Delta;
+
+/// Shows how a run goes on, on standard error.
+pub(super) struct Live {
+    console: Console,
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    stage: String,
+    errors: u64,
+}
+
+impl Live {
+    /// Shows progress, unless it is unwanted.
+    pub(super) fn new(console: Console, wanted: bool) -> Self {
+        let bar = (wanted && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new(0);
+            // The template is constant; a broken one would only look worse.
+            if let Ok(style) = ProgressStyle::with_template("{prefix:<22} {bar:24} {pos:>3}/{len}s  {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        Self { console, bar, quiet: !wanted, stage: String::new(), errors: 0 }
+    }
+
+    /// Takes what the engine tells.
+    pub(super) fn take(&mut self, progress: &Progress<'_>) {
+        match progress {
+            Progress::Stage { users, stage, length, .. } => {
+                let name = match stage {
+                    Stage::Ramp => "ramp",
+                    Stage::Steady => "steady",
+                    Stage::Drain => "drain",
+                };
+                let seconds = (length / SECOND) as u64;
+                self.stage = format!("{users} users, {name}");
+                match &self.bar {
+                    Some(bar) => {
+                        bar.set_length(seconds);
+                        bar.set_position(0);
+                        bar.set_prefix(self.stage.clone());
+                    }
+                    None if !self.quiet && *stage != Stage::Drain => {
+                        self.console.complain(&format!("{}: {seconds} s", self.stage));
+                    }
+                    None => {}
+                }
+            }
+            Progress::Second { delta, .. } => self.second(delta),
+            Progress::Stopping(stop) => {
+                let text = match stop {
+                    Stop::Finished => return,
+                    Stop::Interrupted => {
+                        "stopping: open turns come to their end; Ctrl-C again stops at once".to_owned()
+                    }
+                    Stop::Guard(what) => format!("stopping: {what}"),
+                };
+                match &self.bar {
+                    Some(bar) => bar.suspend(|| self.console.complain(&text)),
+                    None => self.console.complain(&text),
+                }
+            }
+        }
+    }
+
+    fn second(&mut self, delta: &Delta) {
+        self.errors += delta.errors;
+        let Some(bar) = &self.bar else { return };
+        let ttft = delta.ttft.get().map(|ttft| ttft.value_at_quantile(0.95) / 1_000);
+        bar.inc(1);
+        bar.set_message(format!(
+            "{} users  {} in flight  {} tok/s  TTFT p95 {}  {} errors",
+            delta.users,
+            delta.in_flight,
+            delta.tokens,
+            ttft.map_or_else(|| "-".to_owned(), |ttft| format!("{ttft} ms")),
+            self.errors
+        ));
+    }
+
+    /// Takes the line away.
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

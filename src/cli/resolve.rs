@@ -1,0 +1,224 @@
+//! From what was typed to what is meant: every problem at once, before anything runs.
+
+use std::time::Duration;
+
+use mock_llm::distribution::{Distribution, Unit, Written, parse_duration};
+use url::Url;
+
+use super::args::{FailOn, RunArgs};
+use super::folder;
+use crate::scenario::{
+    AbortOn, Budget, Guards, Load, Problem, Scenario, Target, default_budgets, is_private, ladder, plain_url,
+};
+use crate::secret::Secret;
+
+/// What is sent but never shown.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    /// The bearer key.
+    pub(super) key: Option<Secret>,
+    /// Headers by name.
+    pub(super) headers: Vec<(String, Secret)>,
+    /// The token of the mock's admin listener.
+    pub(super) admin_token: Option<Secret>,
+}
+
+/// The problems found so far.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, flag: &str, message: impl Into<String>) {
+        self.0.push(Problem { key: flag.to_owned(), message: message.into() });
+    }
+
+    /// The value, or a problem at a flag.
+    fn take<T>(&mut self, flag: &str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.add(flag, message)).ok()
+    }
+
+    fn duration(&mut self, flag: &str, text: Option<&str>, default: Duration) -> Duration {
+        text.and_then(|text| self.take(flag, parse_duration(text))).unwrap_or(default)
+    }
+}
+
+/// Resolves the flags of a run.
+///
+/// # Errors
+/// Every problem, each with its flag.
+pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem>> {
+    let mut problems = Problems::default();
+    let secrets = secrets(args, &mut problems);
+    let target = target(args, &mut problems);
+    let embedded = matches!(target, Some(Target::Embedded { .. }));
+    let load = load(args, &mut problems);
+    let budgets = budgets(args, &mut problems);
+    let abort_on = problems.take("--abort-on", AbortOn::parse(&args.abort_on)).flatten();
+    let max_duration =
+        args.max_duration.as_deref().and_then(|text| problems.take("--max-duration", parse_duration(text)));
+    if max_duration.is_some_and(|most| most.is_zero()) {
+        problems.add("--max-duration", "should be above 0");
+    }
+    if args.shards == Some(0) {
+        problems.add("--shards", "should be 1 or more");
+    }
+    if let Err(error) = folder::check(&args.out) {
+        problems.add("--out", error.to_string());
+    }
+    let Some(target) = target.filter(|_| problems.0.is_empty()) else { return Err(problems.0) };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = args.shards.unwrap_or_else(|| cores.saturating_sub(usize::from(embedded)).max(1));
+    let scenario = Scenario {
+        name: if embedded { "embedded" } else { "openai" }.to_owned(),
+        target,
+        model: args.model.clone(),
+        load,
+        budgets,
+        seed: args.seed,
+        quick: args.quick,
+        fail_on_warn: args.fail_on == Some(FailOn::Warn),
+        guards: Guards { abort_on, max_duration },
+        real_model: args.real_model,
+        headers: secrets.headers.iter().map(|(name, _)| name.clone()).collect(),
+        ca_file: args.ca_file.clone(),
+        insecure: args.insecure,
+        shards,
+    };
+    Ok((scenario, secrets))
+}
+
+fn secrets(args: &RunArgs, problems: &mut Problems) -> Secrets {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new);
+    let mut headers = Vec::new();
+    for text in &args.header {
+        // The value may be a secret: a problem repeats only the name.
+        match text.split_once(':') {
+            Some((name, value))
+                if http::HeaderName::from_bytes(name.trim().as_bytes()).is_ok()
+                    && http::HeaderValue::from_str(value.trim()).is_ok() =>
+            {
+                headers.push((name.trim().to_owned(), Secret::new(value.trim())));
+            }
+            Some((name, _)) => {
+                problems.add("--header", format!("`{}` has a name or value that HTTP does not allow", name.trim()))
+            }
+            None => problems.add("--header", "write it like 'Name: value'"),
+        }
+    }
+    Secrets { key: variable(&args.api_key_env), headers, admin_token: variable("MOCK_LLM_ADMIN_TOKEN") }
+}
+
+fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
+    let Some(text) = &args.target else {
+        if let Some(path) = &args.mock_config
+            && let Err(error) = std::fs::metadata(path)
+        {
+            problems.add("--mock-config", format!("cannot read {}: {error}", path.display()));
+        }
+        return Some(Target::Embedded { mock_config: args.mock_config.clone() });
+    };
+    let base = problems.take("--target", Target::openai_base(text));
+    let mock_admin = args.mock_admin.as_deref().and_then(|text| problems.take("--mock-admin", plain_url(text)));
+    if let Some(path) = &args.ca_file
+        && let Err(error) = std::fs::metadata(path)
+    {
+        problems.add("--ca-file", format!("cannot read {}: {error}", path.display()));
+    }
+    let base = base?;
+    for (flag, url) in [("--target", Some(&base)), ("--mock-admin", mock_admin.as_ref())] {
+        if let Some(url) = url {
+            check_consent(flag, url, args, problems);
+        }
+    }
+    Some(Target::OpenAi { base, mock_admin })
+}
+
+/// A public host is tested only where somebody says that it may be.
+fn check_consent(flag: &str, url: &Url, args: &RunArgs, problems: &mut Problems) {
+    let host = url.host_str().unwrap_or_default();
+    let consented = args.i_am_authorized_to_test.iter().any(|named| named.eq_ignore_ascii_case(host));
+    if !is_private(url) && !consented {
+        problems.add(
+            flag,
+            format!(
+                "{host} is a public host, and a load test of a host that is not yours is an attack; \
+                 if you may test it, say so with --i-am-authorized-to-test {host}"
+            ),
+        );
+    }
+}
+
+fn load(args: &RunArgs, problems: &mut Problems) -> Load {
+    let (ramp, steady, steady_max, think) = if args.quick {
+        (Duration::from_secs(2), Duration::from_secs(8), Duration::from_secs(8), "lognormal 2s 6s")
+    } else {
+        (Duration::from_secs(20), Duration::from_mins(1), Duration::from_mins(3), "lognormal 15s 45s")
+    };
+    let ramp = problems.duration("--ramp", args.ramp.as_deref(), ramp);
+    let steady = problems.duration("--steady", args.steady.as_deref(), steady);
+    // A steady phase longer than the default maximum was asked for in so many words.
+    let steady_max = problems.duration("--steady-max", args.steady_max.as_deref(), steady_max.max(steady));
+    if steady.is_zero() {
+        problems.add("--steady", "should be above 0");
+    }
+    if steady_max < steady {
+        problems.add("--steady-max", "is below --steady");
+    }
+    let think = args.think.as_deref().unwrap_or(think);
+    let think = problems.take("--think", Distribution::parse(think, Unit::Duration));
+    if args.turns == 0 {
+        problems.add("--turns", "should be 1 or more");
+    }
+    Load {
+        tiers: tiers(args, problems),
+        ramp,
+        steady,
+        steady_max,
+        think: Written::duration(think.unwrap_or(Distribution::Constant(0.0))),
+        turns: args.turns,
+    }
+}
+
+fn tiers(args: &RunArgs, problems: &mut Problems) -> Vec<u32> {
+    if !args.tiers.is_empty() {
+        if args.tiers.contains(&0) {
+            problems.add("--tiers", "a tier should have 1 user or more");
+        }
+        if !args.tiers.is_sorted_by(|before, after| before < after) {
+            problems.add("--tiers", "the tiers should rise, since users carry over from one to the next");
+        }
+        return args.tiers.clone();
+    }
+    let users = match (args.users, args.headcount) {
+        (Some(users), _) => users,
+        (None, Some(headcount)) => {
+            let share = args.active_share.as_deref().unwrap_or("100%");
+            let share = problems.take("--active-share", crate::scenario::parse_share(share)).unwrap_or(1.0);
+            (f64::from(headcount) * share).round() as u32
+        }
+        (None, None) => {
+            problems.add("--users", "is missing: how many users? (or --tiers, or --headcount with --active-share)");
+            return Vec::new();
+        }
+    };
+    if users == 0 {
+        problems.add(
+            if args.users.is_some() { "--users" } else { "--headcount" },
+            "0 users make no load; ask for 1 or more",
+        );
+    }
+    ladder(users)
+}
+
+/// The default budgets, each replaced or joined by those that were typed.
+fn budgets(args: &RunArgs, problems: &mut Problems) -> Vec<Budget> {
+    let mut budgets = default_budgets();
+    for text in &args.budget {
+        let Some(budget) = problems.take("--budget", Budget::parse(text)) else { continue };
+        match budgets.iter_mut().find(|kept| kept.metric == budget.metric) {
+            Some(kept) => *kept = budget,
+            None => budgets.push(budget),
+        }
+    }
+    budgets
+}

@@ -1,0 +1,307 @@
+//! A run from flags to exit code: resolve, prepare, preflight, tiers, result, report.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use url::Url;
+
+use super::args::RunArgs;
+use super::assemble::{Facts, assemble};
+use super::child::MockChild;
+use super::console::Console;
+use super::folder;
+use super::preflight::{PreflightError, Seen, first_model, preflight};
+use super::progress::Live;
+use super::resolve::{Secrets, resolve};
+use crate::analysis::steady_needed;
+use crate::clock;
+use crate::driver::openai::OpenAi;
+use crate::driver::{Driver, Limits};
+use crate::engine::{self, Interrupt, Output, Progress, Settings, Stage};
+use crate::exit::Exit;
+use crate::net::{Endpoint, TlsSettings, client_config, shared_client};
+use crate::plan::{Plan, Translation};
+use crate::record::Journal;
+use crate::report::{summary, tier_table};
+use crate::result::{End, RunResult, TargetInfo, Verdict};
+use crate::scenario::{BudgetMetric, Scenario, Target};
+use crate::secret::Secret;
+use crate::trace::MockAdmin;
+use crate::verdict::judge;
+
+/// Why a run did not come to its result.
+enum Failed {
+    /// Bad usage: nothing was run.
+    Usage(String),
+    /// Preflight failed.
+    Preflight(String),
+    /// Somebody asked for an end before the ramp.
+    Interrupted,
+    /// Something broke.
+    Broken(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<PreflightError> for Failed {
+    fn from(error: PreflightError) -> Self {
+        Self::Preflight(error.to_string())
+    }
+}
+
+/// Runs what the flags ask for.
+pub(super) async fn run(args: RunArgs) -> Exit {
+    let console = Console { json: args.json };
+    match Box::pin(whole(&args, console)).await {
+        Ok(exit) => exit,
+        Err(Failed::Usage(text)) => {
+            console.complain(&text);
+            Exit::Usage
+        }
+        Err(Failed::Preflight(text)) => {
+            console.complain(&format!("nothing was measured, since one user's turn did not work.\n  {text}"));
+            Exit::Stopped
+        }
+        Err(Failed::Interrupted) => Exit::Interrupted,
+        Err(Failed::Broken(error)) => {
+            console.complain(&format!("{error:#}"));
+            Exit::Stopped
+        }
+    }
+}
+
+async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
+    let (mut scenario, secrets) = resolve(args).map_err(|problems| {
+        let list: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+        Failed::Usage(format!("nothing was run, since {} problem(s) stand in the way:{list}", problems.len()))
+    })?;
+    let peak = scenario.load.tiers.last().copied().unwrap_or(0);
+    let prepared = engine::prepare(peak).map_err(|missing| {
+        let list: String = missing.iter().map(|missing| format!("\n  {missing}")).collect();
+        Failed::Preflight(format!("this machine cannot carry the run:{list}"))
+    })?;
+    let mut interrupts = interrupts()?;
+    let ready = tokio::select! {
+        ready = Box::pin(get_ready(&mut scenario, &secrets)) => ready?,
+        _ = interrupts.wait_for(Option::is_some) => return Err(Failed::Interrupted),
+    };
+    say_what_it_means(console, &scenario, &ready);
+
+    let started = SystemTime::now();
+    let epoch = clock::monotonic();
+    let folder = folder::create(&args.out, &scenario.name, started).context("cannot make the folder of the run")?;
+    let journal = Journal::create(&folder.join("journal.ndjson")).context("cannot make the run journal")?;
+    let live = Live::new(console, !args.no_progress);
+    let plan = Plan::new(&scenario, &ready.run);
+    let output = execute(&scenario, plan, ready.driver, ready.seen.turn, journal, live, interrupts).await?;
+    let facts =
+        Facts { scenario: &scenario, target: ready.target, started, epoch, ended: clock::monotonic(), prepared };
+    // The mock is of no more use; a child that hangs must not hold the report up.
+    drop(ready.child);
+    let balanced = output.record.totals().is_balanced();
+    let mut result = assemble(facts, output);
+    judge(&mut result, &scenario.budgets, peak).context("cannot judge the result")?;
+    finish(args, console, &folder, &result)?;
+    if !balanced {
+        return Err(anyhow::anyhow!("the counts of the run do not add up, which is a bug: {:?}", result.totals).into());
+    }
+    Ok(exit(&result, &scenario))
+}
+
+/// What a run needs besides its scenario.
+struct Ready {
+    run: String,
+    driver: Driver,
+    target: TargetInfo,
+    seen: Seen,
+    child: Option<MockChild>,
+}
+
+/// Starts the mock where it is the target, finds the model and speaks one turn.
+async fn get_ready(scenario: &mut Scenario, secrets: &Secrets) -> Result<Ready, Failed> {
+    let tls = client_config(&TlsSettings { ca_file: scenario.ca_file.clone(), insecure: scenario.insecure })
+        .map_err(|error| Failed::Usage(error.to_string()))?;
+    let client = shared_client(&tls).context("cannot set up the HTTP client")?;
+    let (child, kind, base, admin) = match &scenario.target {
+        Target::Embedded { mock_config } => {
+            let child = MockChild::start(mock_config.as_deref())
+                .map_err(|error| Failed::Preflight(format!("cannot start the bundled mock LLM: {error}")))?;
+            let (api, admin) = (child.api.clone(), child.admin.clone());
+            (Some(child), "embedded", api, Some(admin))
+        }
+        Target::OpenAi { base, mock_admin } => (None, "openai", base.clone(), mock_admin.clone()),
+    };
+    let key = secrets.key.as_ref().filter(|_| child.is_none());
+    let model = match &scenario.model {
+        Some(model) => model.clone(),
+        None => first_model(&client, &base, key).await?,
+    };
+    scenario.model = Some(model.clone());
+    let driver = driver(&base, &model, key, secrets, &tls)?;
+    let admin_token = secrets.admin_token.clone().filter(|_| child.is_none());
+    let admin = admin.map(|admin| MockAdmin::new(client, admin, admin_token));
+    let run = run_name();
+    let url = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
+    let seen = preflight(&driver, &url, &model, &run, admin.as_ref(), scenario.real_model).await?;
+    let target = TargetInfo {
+        kind: kind.to_owned(),
+        url: base.to_string(),
+        model,
+        mock: seen.mock,
+        insecure: scenario.insecure,
+    };
+    Ok(Ready { run, driver, target, seen, child })
+}
+
+fn driver(
+    base: &Url,
+    model: &str,
+    key: Option<&Secret>,
+    secrets: &Secrets,
+    tls: &std::sync::Arc<rustls::ClientConfig>,
+) -> Result<Driver, Failed> {
+    let limits = Limits::default();
+    let endpoint = Endpoint::new(base, tls, limits.connect).map_err(|error| Failed::Usage(error.to_string()))?;
+    OpenAi::new(endpoint, base, model, key, &secrets.headers, limits)
+        .map(Driver::OpenAi)
+        .map_err(|error| Failed::Usage(error.to_string()))
+}
+
+/// Names a run in its markers: short, and another one for each run.
+fn run_name() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}p{:x}", since.as_millis(), std::process::id())
+}
+
+fn say_what_it_means(console: Console, scenario: &Scenario, ready: &Ready) {
+    let think = Duration::from_nanos((scenario.load.think.distribution.mean() * 1_000.0) as u64);
+    for users in &scenario.load.tiers {
+        console.say(&Translation { users: *users, think, turn: ready.seen.turn }.to_string());
+    }
+    let model = if ready.seen.mock { "our mock LLM" } else { "not our mock LLM (--real-model)" };
+    console.say(&format!("Target {}, model {}: {model}.", ready.target.url, ready.target.model));
+}
+
+/// Interrupt and terminate signals as requests: the first drains, the second stops at once.
+fn interrupts() -> Result<watch::Receiver<Option<Interrupt>>, Failed> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let (sender, receiver) = watch::channel(None);
+    tokio::task::spawn_local(async move {
+        for request in [Interrupt::Drain, Interrupt::Now] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            sender.send_replace(Some(request));
+        }
+        // The sender lives on, so that nobody takes its end for a request.
+        std::future::pending::<()>().await;
+    });
+    Ok(receiver)
+}
+
+async fn execute(
+    scenario: &Scenario,
+    plan: Plan,
+    driver: Driver,
+    expected_turn: Duration,
+    mut journal: Journal,
+    mut live: Live,
+    interrupts: watch::Receiver<Option<Interrupt>>,
+) -> anyhow::Result<Output> {
+    let budgets = scenario.budgets.clone();
+    let budgeted = budgets.iter().filter_map(|budget| match budget.metric {
+        BudgetMetric::Latency(metric, _) => Some(metric),
+        BudgetMetric::ErrorRate => None,
+    });
+    let settings = Settings {
+        plan,
+        driver,
+        shards: scenario.shards,
+        budgeted: budgeted.collect(),
+        expected_turn,
+        turn_limit: Limits::default().turn,
+        abort_error_rate: scenario.guards.abort_on.map(|guard| guard.error_rate),
+        max_duration: scenario.guards.max_duration,
+    };
+    let epoch = clock::monotonic();
+    let mut unwritten = None;
+    let output = engine::run(
+        settings,
+        |rate| steady_needed(&budgets, rate),
+        |progress| {
+            live.take(&progress);
+            // A full disk must not end the measurement; it is told afterwards.
+            if let Err(error) = note(&mut journal, epoch, &progress) {
+                unwritten.get_or_insert(error);
+            }
+        },
+        interrupts,
+    )
+    .await;
+    live.finish();
+    if let Some(error) = unwritten {
+        Console { json: true }.complain(&format!("the run journal is incomplete: {error}"));
+    }
+    output.context("the run broke off")
+}
+
+/// One line of the run journal.
+fn note(journal: &mut Journal, epoch: clock::Nanos, progress: &Progress<'_>) -> io::Result<()> {
+    let t_s = (clock::monotonic() - epoch) as f64 / clock::SECOND as f64;
+    match progress {
+        Progress::Second { t_s, delta } => journal.second(*t_s, delta),
+        Progress::Stage { users, stage, length, .. } => {
+            let stage = match stage {
+                Stage::Ramp => "ramp",
+                Stage::Steady => "steady",
+                Stage::Drain => "drain",
+            };
+            journal.event(t_s, stage, &json!({ "users": users, "length_s": *length as f64 / clock::SECOND as f64 }))
+        }
+        Progress::Stopping(stop) => journal.event(t_s, "stopping", &json!(format!("{stop:?}"))),
+    }
+}
+
+/// Writes the result and tells what it says.
+fn finish(args: &RunArgs, console: Console, folder: &Path, result: &RunResult) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(result).context("the result cannot be serialised")?;
+    let path = folder.join("result.json");
+    let written = std::fs::File::create(&path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    console.say("");
+    console.say(&tier_table(result, !console.json && io::stdout().is_terminal()));
+    console.say(&summary(result));
+    if console.json {
+        console.result(&text);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    folder::point_latest(folder).with_context(|| format!("cannot point {}/latest at the run", args.out.display()))?;
+    console.say(&format!("Result: {}", path.display()));
+    Ok(())
+}
+
+fn exit(result: &RunResult, scenario: &Scenario) -> Exit {
+    match (&result.end, result.verdict) {
+        (End::Interrupted, _) => Exit::Interrupted,
+        (End::Guard(_), _) => Exit::Stopped,
+        // A first look never gates.
+        _ if !result.comparable => Exit::Pass,
+        (_, Verdict::Pass) => Exit::Pass,
+        (_, Verdict::Warn) if !scenario.fail_on_warn => Exit::Pass,
+        (_, Verdict::Warn | Verdict::Fail) => Exit::Fail,
+        (_, Verdict::Inconclusive) => Exit::Inconclusive,
+    }
+}

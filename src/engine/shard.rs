@@ -1,0 +1,232 @@
+//! A shard: one thread, one runtime, its users as local tasks, its own recorder.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, RwLock};
+
+use tokio::sync::{mpsc, watch};
+
+use super::Interrupt;
+use super::user;
+use crate::clock::{self, MILLISECOND, Nanos, SECOND};
+use crate::driver::Driver;
+use crate::metric::MetricSet;
+use crate::net;
+use crate::plan::Plan;
+use crate::record::{Delta, Record, Recorder, Stages};
+
+/// The heartbeat that measures the loop's delay.
+const HEARTBEAT: Nanos = 5 * MILLISECOND;
+/// How often a shard tells its oldest pending turn.
+const TELL: Nanos = 100 * MILLISECOND;
+
+/// What a shard is told.
+#[derive(Debug)]
+pub(super) struct Grow {
+    /// The tier whose newcomers come.
+    pub(super) tier: usize,
+    /// When its ramp begins.
+    pub(super) ramp_from: Nanos,
+}
+
+/// What a shard tells.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// A second of the run is over.
+    Second(u64, Box<Delta>),
+    /// The earliest intended start of a turn that is expected or open, as seen at a moment.
+    Pending { shard: usize, oldest: Nanos, at: Nanos },
+    /// The last user has gone.
+    Empty,
+}
+
+/// What a shard's thread is given.
+pub(super) struct Start {
+    pub(super) number: usize,
+    pub(super) shards: usize,
+    pub(super) epoch: Nanos,
+    pub(super) plan: Arc<Plan>,
+    pub(super) driver: Arc<Driver>,
+    pub(super) stages: Arc<RwLock<Stages>>,
+    pub(super) budgeted: MetricSet,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) stop: watch::Receiver<Option<Interrupt>>,
+}
+
+/// What the users of a shard share.
+pub(super) struct Shard {
+    pub(super) plan: Arc<Plan>,
+    pub(super) driver: Arc<Driver>,
+    pub(super) recorder: RefCell<Recorder>,
+    stop: watch::Receiver<Option<Interrupt>>,
+    users: Cell<u64>,
+    /// The intended start of each user's expected or open turn, by user number over shards.
+    pending: RefCell<Vec<Nanos>>,
+    shards: usize,
+}
+
+/// No turn is pending.
+const NONE: Nanos = Nanos::MAX;
+
+impl Shard {
+    /// Sleeps; false if the run is being stopped.
+    pub(super) async fn sleep_until(&self, at: Nanos) -> bool {
+        if at <= clock::monotonic() {
+            return self.stop.borrow().is_none();
+        }
+        tokio::select! {
+            biased;
+            () = self.stopped(Interrupt::Drain) => false,
+            () = tokio::time::sleep_until(clock::instant(at).into()) => true,
+        }
+    }
+
+    /// Waits until the run is stopped at least this hard.
+    pub(super) async fn stopped(&self, hard: Interrupt) {
+        let mut stop = self.stop.clone();
+        // The sender is gone only when the run has been stopped.
+        let _ = stop.wait_for(|stop| *stop >= Some(hard)).await;
+    }
+
+    /// Counts a user as long as the guard lives.
+    pub(super) fn present(&self) -> impl Drop + '_ {
+        struct Present<'a>(&'a Shard);
+        impl Drop for Present<'_> {
+            fn drop(&mut self) {
+                self.0.users.set(self.0.users.get() - 1);
+            }
+        }
+        self.users.set(self.users.get() + 1);
+        Present(self)
+    }
+
+    /// Notes that a user's turn is expected at a moment, as long as the guard lives.
+    pub(super) fn expect(&self, user: u32, intended: Nanos) -> impl Drop + '_ {
+        struct Pending<'a>(&'a Shard, usize);
+        impl Drop for Pending<'_> {
+            fn drop(&mut self) {
+                self.0.pending.borrow_mut()[self.1] = NONE;
+            }
+        }
+        let slot = user as usize / self.shards;
+        let mut pending = self.pending.borrow_mut();
+        if pending.len() <= slot {
+            pending.resize(slot + 1, NONE);
+        }
+        pending[slot] = intended;
+        Pending(self, slot)
+    }
+
+    fn oldest_pending(&self) -> Nanos {
+        self.pending.borrow().iter().copied().min().unwrap_or(NONE)
+    }
+}
+
+/// What a shard leaves behind.
+pub(super) struct ShardOutput {
+    pub(super) record: Record,
+    pub(super) clock_steps: u64,
+}
+
+/// The thread of a shard: runs until it is told to stop and its users have gone.
+pub(super) fn run(start: Start, orders: mpsc::UnboundedReceiver<Grow>) -> std::io::Result<ShardOutput> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_unpark(net::loop_turned)
+        .build_local(Default::default())?;
+    net::refresh_pairing();
+    let record = runtime.block_on(lead(start, orders));
+    Ok(ShardOutput { record, clock_steps: net::clock_stepped() })
+}
+
+async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record {
+    let shard = Rc::new(Shard {
+        plan: Arc::clone(&start.plan),
+        driver: Arc::clone(&start.driver),
+        recorder: RefCell::new(Recorder::new(Arc::clone(&start.stages), start.budgeted)),
+        stop: start.stop.clone(),
+        users: Cell::new(0),
+        pending: RefCell::default(),
+        shards: start.shards,
+    });
+    let mut users = tokio::task::JoinSet::new();
+    let mut pulse = Pulse::new(start.epoch);
+    loop {
+        tokio::select! {
+            biased;
+            now = pulse.beat() => pulse.tell(now, &shard, &start),
+            Some(grow) = orders.recv() => {
+                for number in start.plan.newcomers(grow.tier) {
+                    if number as usize % start.shards == start.number {
+                        let comes = grow.ramp_from + start.plan.arrival(grow.tier, number);
+                        users.spawn_local(user::live(Rc::clone(&shard), number, comes));
+                    }
+                }
+            }
+            Some(_) = users.join_next(), if !users.is_empty() => {}
+            () = shard.stopped(Interrupt::Drain), if users.is_empty() => break,
+        }
+    }
+    drop(users);
+    pulse.last(&shard, &start);
+    // The controller may have gone already; then nobody asks.
+    let _ = start.reports.send(Report::Empty);
+    match Rc::try_unwrap(shard) {
+        Ok(shard) => shard.recorder.into_inner().into_record(),
+        Err(_) => unreachable!("every user's task has ended"),
+    }
+}
+
+/// The heartbeat of a shard's loop, and what is done with it.
+struct Pulse {
+    epoch: Nanos,
+    next: Nanos,
+    told: Nanos,
+    second: u64,
+}
+
+impl Pulse {
+    fn new(epoch: Nanos) -> Self {
+        Self { epoch, next: clock::monotonic() + HEARTBEAT, told: 0, second: 1 }
+    }
+
+    async fn beat(&self) -> Nanos {
+        tokio::time::sleep_until(clock::instant(self.next).into()).await;
+        clock::monotonic()
+    }
+
+    fn tell(&mut self, now: Nanos, shard: &Shard, start: &Start) {
+        shard.recorder.borrow_mut().loop_delay(now, now - self.next);
+        self.next = now + HEARTBEAT;
+        if now >= self.epoch + self.second as Nanos * SECOND {
+            net::refresh_pairing();
+            self.tell_second(shard, start);
+        }
+        if now - self.told >= TELL {
+            self.told = now;
+            let report = Report::Pending { shard: start.number, oldest: shard.oldest_pending(), at: now };
+            let _ = start.reports.send(report);
+        }
+    }
+
+    /// Tells the seconds that are over; after a long pause of the whole process there are several.
+    fn tell_second(&mut self, shard: &Shard, start: &Start) {
+        let now = clock::monotonic();
+        while now >= self.epoch + self.second as Nanos * SECOND {
+            self.tell_one(shard, start);
+        }
+    }
+
+    fn tell_one(&mut self, shard: &Shard, start: &Start) {
+        let mut recorder = shard.recorder.borrow_mut();
+        recorder.set_users(shard.users.get());
+        let _ = start.reports.send(Report::Second(self.second, Box::new(recorder.take_delta())));
+        self.second += 1;
+    }
+
+    /// The last, incomplete second.
+    fn last(&mut self, shard: &Shard, start: &Start) {
+        self.tell_second(shard, start);
+        self.tell_one(shard, start);
+    }
+}

@@ -1,0 +1,108 @@
+//! What a run was asked to do, with its defaults and the problems of what was asked.
+
+mod budget;
+mod guard;
+mod target;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mock_llm::distribution::Written;
+use serde::Serialize;
+
+pub use budget::{Budget, BudgetMetric, Limit, Statistic, default_budgets, parse_share};
+pub use guard::AbortOn;
+pub use mock_llm::Problem;
+pub use target::{Target, is_private, plain_url};
+
+/// The ladder of `--users`: the tiers below the number that was asked for.
+pub const LADDER: [u32; 6] = [50, 100, 500, 1_000, 2_000, 5_000];
+
+/// A run as it was asked for. Secrets are no part of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Scenario {
+    /// Names the report's folder.
+    pub name: String,
+    /// What is tested.
+    pub target: Target,
+    /// The model that is asked for; found out where it is not said.
+    pub model: Option<String>,
+    /// Users, times and conversations.
+    pub load: Load,
+    /// What must hold.
+    pub budgets: Vec<Budget>,
+    /// Prompts and think times are drawn from it.
+    pub seed: u64,
+    /// A first look: short, not comparable, never gates.
+    pub quick: bool,
+    /// Whether a warning fails the run.
+    pub fail_on_warn: bool,
+    /// When a run is given up.
+    pub guards: Guards,
+    /// Whether the target may be another model than our mock.
+    pub real_model: bool,
+    /// Names of the headers that are sent besides the protocol's.
+    pub headers: Vec<String>,
+    /// Certificate authorities besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether any certificate was accepted.
+    pub insecure: bool,
+    /// Threads that carry users.
+    pub shards: usize,
+}
+
+/// How many users, and what they do.
+#[derive(Debug, Clone, Serialize)]
+pub struct Load {
+    /// Concurrent users, rising.
+    pub tiers: Vec<u32>,
+    /// Over how long the new users of a tier come.
+    #[serde(rename = "ramp_s", serialize_with = "seconds")]
+    pub ramp: Duration,
+    /// The least length of a tier's steady phase.
+    #[serde(rename = "steady_s", serialize_with = "seconds")]
+    pub steady: Duration,
+    /// The greatest length of it, where the budgets want more samples.
+    #[serde(rename = "steady_max_s", serialize_with = "seconds")]
+    pub steady_max: Duration,
+    /// Between a turn's end and the next turn's intended start.
+    pub think: Written,
+    /// Turns of a conversation; the next one begins without history.
+    pub turns: u32,
+}
+
+/// When a run is given up.
+#[derive(Debug, Clone, Serialize)]
+pub struct Guards {
+    /// On this error rate.
+    pub abort_on: Option<AbortOn>,
+    /// After this long.
+    #[serde(rename = "max_duration_s", serialize_with = "optional_seconds")]
+    pub max_duration: Option<Duration>,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn optional_seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+}
+
+/// The tiers of `--users N`: the ladder below N, then N.
+pub fn ladder(users: u32) -> Vec<u32> {
+    LADDER.into_iter().filter(|tier| *tier < users).chain([users]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ladder_ends_with_what_was_asked() {
+        assert_eq!(ladder(500), [50, 100, 500]);
+        assert_eq!(ladder(501), [50, 100, 500, 501]);
+        assert_eq!(ladder(7), [7]);
+        assert_eq!(ladder(10_000), [50, 100, 500, 1_000, 2_000, 5_000, 10_000]);
+    }
+}

@@ -1,0 +1,115 @@
+//! What is tested, and whether it may be.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use url::{Host, Url};
+
+/// What is tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Target {
+    /// The bundled mock LLM, started as a child process.
+    Embedded {
+        /// Its behaviour file, if not the default behaviour.
+        mock_config: Option<std::path::PathBuf>,
+    },
+    /// An OpenAI-compatible API.
+    OpenAi {
+        /// The base of its paths, such as `http://host/v1`.
+        base: Url,
+        /// The admin listener of the mock LLM behind it.
+        mock_admin: Option<Url>,
+    },
+}
+
+impl Target {
+    /// Reads the URL of an OpenAI-compatible API; a URL without a path means `/v1`.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected.
+    pub fn openai_base(text: &str) -> Result<Url, String> {
+        let mut url = plain_url(text)?;
+        if url.path() == "/" {
+            url.set_path("/v1");
+        }
+        Ok(url)
+    }
+}
+
+/// Reads an `http(s)` URL without credentials, query or fragment.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn plain_url(text: &str) -> Result<Url, String> {
+    let url: Url =
+        text.parse().map_err(|error| format!("`{text}` is no URL ({error}); write it like http://host:port"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(format!("`{text}` should begin with http:// or https:// and name a host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        // The text holds a password: it is not repeated.
+        return Err("the URL carries a user name or password; use the environment or --header instead".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("the URL should have no query and no fragment".to_owned());
+    }
+    Ok(url)
+}
+
+/// Whether a host is certainly on this machine or in a private network: a loopback, private,
+/// link-local or unique-local address, or a name that can only be one.
+pub fn is_private(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => is_private_address(address.into()),
+        Some(Host::Ipv6(address)) => is_private_address(address.into()),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || [".localhost", ".local", ".internal", ".test"].iter().any(|end| name.ends_with(end))
+        }
+        None => false,
+    }
+}
+
+fn is_private_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(mapped) => is_private_address(mapped.into()),
+            None => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_is_what_cannot_be_somebody_else_s() {
+        for (url, private) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]/v1", true),
+            ("http://10.1.2.3", true),
+            ("http://172.32.0.1", false),
+            ("http://192.168.1.1", true),
+            ("http://[fd00::1]", true),
+            ("http://[::ffff:8.8.8.8]", false),
+            ("http://localhost:3080", true),
+            ("https://chat.staging.example", false),
+            ("https://localhost.example", false),
+        ] {
+            assert_eq!(is_private(&url.parse().unwrap()), private, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_base_without_a_path_means_v1() {
+        assert_eq!(Target::openai_base("http://h:1").unwrap().as_str(), "http://h:1/v1");
+        assert_eq!(Target::openai_base("http://h:1/api/v2").unwrap().as_str(), "http://h:1/api/v2");
+        assert!(Target::openai_base("http://u:hunter2@h").unwrap_err().contains("environment"));
+        assert!(!Target::openai_base("http://u:hunter2@h").unwrap_err().contains("hunter2"));
+        assert!(Target::openai_base("ftp://h").unwrap_err().contains("http://"));
+        assert!(Target::openai_base("h:80").is_err());
+    }
+}

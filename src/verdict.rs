@@ -1,0 +1,260 @@
+//! Budgets to verdicts, with reasons. A verdict is a statistical statement: pass and fail are
+//! each wrong in at most 5 % of cases, and what was not measured never passes.
+
+use hdrhistogram::Histogram;
+
+use crate::analysis::{
+    CONFIDENCE, Interval, LEAST_BLOCKS, blocks_interval, capacity, exceeding, generator_causes, quantile_interval,
+    rate_interval, samples_for_quantile, samples_for_rate, would_pass_with,
+};
+use crate::metric::Metric;
+use crate::result::{BudgetResult, Capacity, DecodeError, End, RunResult, TierResult, Verdict};
+use crate::scenario::{Budget, BudgetMetric, Limit, Statistic};
+
+/// Judges every tier and the run, and writes verdicts, reasons and capacity into the result.
+/// `asked` is the tier that the run is about.
+///
+/// # Errors
+/// When a histogram of the result cannot be read.
+pub fn judge(result: &mut RunResult, budgets: &[Budget], asked: u32) -> Result<(), DecodeError> {
+    let clock_steps = result.generator.clock_steps;
+    for tier in &mut result.tiers {
+        judge_tier(tier, budgets, clock_steps)?;
+    }
+    result.capacity = capacity(&result.tiers);
+    (result.verdict, result.reasons) = judge_run(result, asked);
+    Ok(())
+}
+
+fn judge_run(result: &RunResult, asked: u32) -> (Verdict, Vec<String>) {
+    let ended = match &result.end {
+        End::Finished => None,
+        End::Interrupted => Some("the run was interrupted".to_owned()),
+        End::Guard(what) => Some(format!("the run was stopped by a guard: {what}")),
+    };
+    match result.tiers.iter().find(|tier| tier.users == asked) {
+        Some(tier) => {
+            let reasons = tier.reasons.iter().map(|reason| format!("{asked} users: {reason}"));
+            (tier.verdict, ended.into_iter().chain(reasons).collect())
+        }
+        None => {
+            let missing = format!("the tier of {asked} users was not reached");
+            (Verdict::Inconclusive, ended.into_iter().chain([missing]).collect())
+        }
+    }
+}
+
+fn judge_tier(tier: &mut TierResult, budgets: &[Budget], clock_steps: u64) -> Result<(), DecodeError> {
+    tier.budgets = budgets.iter().map(|budget| judge_budget(tier, budget)).collect::<Result<_, _>>()?;
+    // The generator is judged first: what it spoiled proves nothing either way.
+    let causes = generator_causes(tier, clock_steps);
+    if !causes.is_empty() {
+        (tier.verdict, tier.reasons) = (Verdict::Inconclusive, causes);
+        return Ok(());
+    }
+    tier.verdict = tier.budgets.iter().map(|budget| budget.verdict).fold(Verdict::Pass, Verdict::worse);
+    tier.reasons = tier
+        .budgets
+        .iter()
+        .filter(|budget| budget.verdict != Verdict::Pass)
+        .map(|budget| format!("{}: {}", budget.metric, budget.reason))
+        .collect();
+    if tier.budgets.is_empty() {
+        tier.verdict = Verdict::Inconclusive;
+        tier.reasons.push("there is no budget".to_owned());
+    }
+    if !tier.complete && tier.verdict != Verdict::Fail {
+        tier.verdict = Verdict::Inconclusive;
+        tier.reasons.insert(0, "the steady phase was cut short".to_owned());
+    }
+    Ok(())
+}
+
+/// What one budget measured in one tier.
+struct Measured {
+    interval: Option<Interval>,
+    /// Independent samples.
+    samples: u64,
+    /// Samples that an upper bound needs.
+    needed: u64,
+    /// Of turns: those above the pass bound, of how many, and the share that may be.
+    beyond: Option<(u64, u64, f64)>,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Turns,
+    Blocks,
+}
+
+fn judge_budget(tier: &TierResult, budget: &Budget) -> Result<BudgetResult, DecodeError> {
+    let measured = match budget.metric {
+        BudgetMetric::ErrorRate => measure_error_rate(tier, budget.limit),
+        BudgetMetric::Latency(metric, statistic) if metric.is_of_tokens() => measure_tokens(tier, metric, statistic)?,
+        BudgetMetric::Latency(metric, statistic) => measure_turns(tier, metric, statistic, budget.limit)?,
+    };
+    let turns_per_second = tier.counts.started as f64 / tier.steady_s.max(1e-9);
+    let Decision { verdict, reason, more_seconds } = decide(budget, &measured, turns_per_second);
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    Ok(BudgetResult {
+        metric: budget.metric.to_string(),
+        pass: budget.limit.pass,
+        warn: budget.limit.warn,
+        measured: finite(measured.interval.map(|interval| interval.measured)),
+        lower: finite(measured.interval.and_then(|interval| interval.lower)),
+        upper: finite(measured.interval.and_then(|interval| interval.upper)),
+        samples: measured.samples,
+        verdict,
+        reason,
+        more_seconds,
+    })
+}
+
+fn measure_error_rate(tier: &TierResult, limit: Limit) -> Measured {
+    let interrupted = tier.counts.outcomes.get("interrupted").copied().unwrap_or(0);
+    let turns = tier.counts.outcomes.values().sum::<u64>() - interrupted;
+    let errors = tier.counts.errors;
+    Measured {
+        interval: rate_interval(errors, turns),
+        samples: turns,
+        needed: samples_for_rate(limit.pass),
+        beyond: Some((errors, turns, limit.pass)),
+        unit: Unit::Turns,
+    }
+}
+
+fn measure_turns(
+    tier: &TierResult,
+    metric: Metric,
+    statistic: Statistic,
+    limit: Limit,
+) -> Result<Measured, DecodeError> {
+    let quantile = statistic.quantile();
+    let needed = samples_for_quantile(quantile);
+    let Some(result) = tier.metrics.get(&metric) else {
+        return Ok(Measured { interval: None, samples: 0, needed, beyond: None, unit: Unit::Turns });
+    };
+    let histogram = result.decode()?;
+    let samples = histogram.len() + result.above;
+    Ok(Measured {
+        interval: quantile_interval(&histogram, result.above, quantile),
+        samples,
+        needed,
+        beyond: Some((exceeding(&histogram, result.above, limit.pass), samples, 1.0 - quantile)),
+        unit: Unit::Turns,
+    })
+}
+
+fn measure_tokens(tier: &TierResult, metric: Metric, statistic: Statistic) -> Result<Measured, DecodeError> {
+    let decoded = tier.metrics.get(&metric).map(|result| result.blocks.iter().map(|block| block.decode()).collect());
+    let blocks: Vec<Option<Histogram<u64>>> = decoded.transpose()?.unwrap_or_default();
+    let blocks: Vec<Histogram<u64>> = blocks.into_iter().flatten().filter(|block| !block.is_empty()).collect();
+    Ok(Measured {
+        interval: blocks_interval(&blocks, statistic.quantile()),
+        samples: blocks.len() as u64,
+        needed: LEAST_BLOCKS as u64,
+        beyond: None,
+        unit: Unit::Blocks,
+    })
+}
+
+struct Decision {
+    verdict: Verdict,
+    reason: String,
+    more_seconds: Option<u64>,
+}
+
+fn decide(budget: &Budget, measured: &Measured, turns_per_second: f64) -> Decision {
+    let Limit { pass, warn } = budget.limit;
+    let show = |value: f64| shown(budget.metric, value);
+    let Some(interval) = measured.interval else {
+        return Decision {
+            verdict: Verdict::Inconclusive,
+            reason: "nothing was measured".to_owned(),
+            more_seconds: None,
+        };
+    };
+    let confidence = CONFIDENCE * 100.0;
+    let value = show(interval.measured);
+    if let Some(lower) = interval.lower.filter(|lower| *lower > warn) {
+        let reason = format!(
+            "{value}, at least {} with {confidence:.0} % confidence, above the limit of {}",
+            show(lower),
+            show(warn)
+        );
+        return Decision { verdict: Verdict::Fail, reason, more_seconds: None };
+    }
+    let unit = match measured.unit {
+        Unit::Turns => "turns",
+        Unit::Blocks => "blocks of 5 s",
+    };
+    match interval.upper {
+        Some(upper) if upper <= pass => {
+            let reason =
+                format!("{value}, at most {} with {confidence:.0} % confidence, within {}", show(upper), show(pass));
+            Decision { verdict: Verdict::Pass, reason, more_seconds: None }
+        }
+        Some(_) if measured.samples >= measured.needed => {
+            let more_seconds = more_seconds(measured, turns_per_second);
+            let more = match more_seconds {
+                Some(seconds) => format!("about {seconds} s more of the same would decide"),
+                None if interval.measured > pass => {
+                    "it is between the bounds, and more of the same would not change that".to_owned()
+                }
+                None => "more blocks would decide".to_owned(),
+            };
+            let range =
+                format!("between {} and {}", show(interval.lower.unwrap_or(0.0)), show(upper_or_infinity(interval)));
+            let reason =
+                format!("{value}, {range}, not proved to be within {} nor above {}; {more}", show(pass), show(warn));
+            Decision { verdict: Verdict::Warn, reason, more_seconds }
+        }
+        _ => {
+            let more_seconds = match measured.unit {
+                Unit::Turns => seconds_for(measured.needed.saturating_sub(measured.samples), turns_per_second),
+                Unit::Blocks => Some(5 * measured.needed.saturating_sub(measured.samples)),
+            };
+            let more = more_seconds.map_or_else(String::new, |seconds| format!("; about {seconds} s more would do"));
+            let reason = format!("{} of the {} {unit} that are needed{more}", measured.samples, measured.needed);
+            Decision { verdict: Verdict::Inconclusive, reason, more_seconds }
+        }
+    }
+}
+
+fn upper_or_infinity(interval: Interval) -> f64 {
+    interval.upper.unwrap_or(f64::INFINITY)
+}
+
+fn more_seconds(measured: &Measured, turns_per_second: f64) -> Option<u64> {
+    let (beyond, of, bound) = measured.beyond?;
+    let needed = would_pass_with(beyond, of, bound)?;
+    seconds_for(needed.saturating_sub(of), turns_per_second)
+}
+
+fn seconds_for(turns: u64, turns_per_second: f64) -> Option<u64> {
+    let seconds = turns as f64 / turns_per_second;
+    (seconds.is_finite() && seconds < 7.0 * 86_400.0).then(|| seconds.ceil() as u64)
+}
+
+/// A budget's value with its unit.
+pub fn shown(metric: BudgetMetric, value: f64) -> String {
+    if value.is_infinite() {
+        return "without end".to_owned();
+    }
+    match metric {
+        BudgetMetric::ErrorRate => format!("{:.2} %", value * 100.0),
+        BudgetMetric::Latency(..) if value >= 10_000_000.0 => format!("{:.1} s", value / 1e6),
+        BudgetMetric::Latency(..) => format!("{:.0} ms", value / 1e3),
+    }
+}
+
+/// The capacity in words.
+pub fn capacity_sentence(capacity: Capacity) -> String {
+    match (capacity.users, capacity.not_passed) {
+        (Some(users), None) => format!("carries {users} users, and perhaps more: no larger tier was run"),
+        (Some(users), Some(not)) => format!("carries {users} users; at {not} it did not pass"),
+        (None, Some(not)) => format!("did not pass at {not} users, the smallest tier"),
+        (None, None) => "no tier was run".to_owned(),
+    }
+}
