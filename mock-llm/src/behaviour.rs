@@ -71,7 +71,7 @@ pub enum Fault {
     Reset,
     /// Sends nothing more from mid-stream on, until the caller leaves.
     Stall,
-    /// Sends an event that is no JSON in the place of a token, and goes on.
+    /// Sends an event that is no JSON in the place of a token, and goes on; it counts as no token.
     MalformedJson,
     /// Ends the stream without `[DONE]`.
     NoDone,

@@ -209,10 +209,6 @@ impl OpenTurn {
         self.entry.tokens += count;
     }
 
-    pub(crate) fn tokens_sent(&self) -> u64 {
-        self.entry.tokens
-    }
-
     /// How the request will have ended.
     pub(crate) fn outcome(&mut self, outcome: TurnOutcome) {
         self.entry.outcome = outcome;

@@ -63,6 +63,8 @@ pub(crate) struct TokenStream {
     reply: Reply,
     turn: OpenTurn,
     stage: Stage,
+    /// Tokens emitted, those that were spoilt among them.
+    position: u64,
     due: Instant,
     registered: Option<Instant>,
     yielded: bool,
@@ -80,14 +82,25 @@ impl TokenStream {
         slot: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let due = reply.start + reply.ttft;
-        Self { reply, turn, stage: Stage::Head, due, registered: None, yielded: false, schedule, reset, _slot: slot }
+        Self {
+            reply,
+            turn,
+            stage: Stage::Head,
+            position: 0,
+            due,
+            registered: None,
+            yielded: false,
+            schedule,
+            reset,
+            _slot: slot,
+        }
     }
 
     /// The next token's event, on the absolute schedule: the next deadline follows from this
     /// deadline and never from the moment at which it was met.
     fn token(&mut self, now: Instant) -> Bytes {
         let word = self.reply.words.next().unwrap_or_default();
-        let malformed = matches!(self.reply.fault, Some((Fault::MalformedJson, at)) if at == self.turn.tokens_sent());
+        let malformed = matches!(self.reply.fault, Some((Fault::MalformedJson, at)) if at == self.position);
         let text = if malformed {
             self.turn.outcome(TurnOutcome::MalformedJson);
             "data: {\"choices\":[{\"delta\":{\"content\":\" half".to_owned() + "\n\n"
@@ -100,8 +113,11 @@ impl TokenStream {
             text.push_str(after);
             text
         };
-        self.turn.token(self.due, now);
-        if self.turn.tokens_sent() == self.reply.tokens {
+        if !malformed {
+            self.turn.token(self.due, now);
+        }
+        self.position += 1;
+        if self.position == self.reply.tokens {
             self.stage = Stage::Tail;
         } else {
             self.due += self.reply.gap.sample_duration(&mut self.reply.timing);
@@ -112,7 +128,7 @@ impl TokenStream {
     /// What a planned fault does in the place of the next token; `None`: nothing here.
     fn planned_fault(&mut self) -> Option<Result<Bytes, Cut>> {
         let (fault, at) = self.reply.fault?;
-        if at != self.turn.tokens_sent() {
+        if at != self.position {
             return None;
         }
         match fault {

@@ -88,6 +88,16 @@ pub(crate) struct RunArgs {
     #[arg(long, help_heading = "Target")]
     pub(crate) insecure: bool,
 
+    /// For TCP and TLS together.
+    #[arg(long, value_name = "TIME", default_value = "10s", help_heading = "Target")]
+    pub(crate) connect_timeout: String,
+    /// A turn without a single byte for so long is stalled.
+    #[arg(long, value_name = "TIME", default_value = "30s", help_heading = "Target")]
+    pub(crate) stall_timeout: String,
+    /// The longest that a turn may take.
+    #[arg(long, value_name = "TIME", default_value = "120s", help_heading = "Target")]
+    pub(crate) turn_timeout: String,
+
     /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. One for the
     /// same metric and statistic replaces a default. [default: ttft.p95=1s,3s itl.p95=200ms,500ms
     /// error_rate=1%,5%]

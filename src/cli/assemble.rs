@@ -33,7 +33,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         tool: Tool { name: "capacity-check".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         scenario: serde_json::to_value(scenario).expect("a scenario is plain data"),
         target,
-        started_at: humantime::format_rfc3339_seconds(started).to_string(),
+        started_at: humantime::format_rfc3339_micros(started).to_string(),
         duration_s: seconds(ended - epoch),
         comparable: !scenario.quick,
         verdict: Verdict::Inconclusive,

@@ -8,7 +8,7 @@ use url::Url;
 use super::args::{FailOn, RunArgs};
 use super::folder;
 use crate::scenario::{
-    AbortOn, Budget, Guards, Load, Problem, Scenario, Target, default_budgets, is_private, ladder, plain_url,
+    AbortOn, Budget, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets, is_private, ladder, plain_url,
 };
 use crate::secret::Secret;
 
@@ -59,6 +59,7 @@ pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem
     if max_duration.is_some_and(|most| most.is_zero()) {
         problems.add("--max-duration", "should be above 0");
     }
+    let timeouts = timeouts(args, &mut problems);
     if args.shards == Some(0) {
         problems.add("--shards", "should be 1 or more");
     }
@@ -77,6 +78,7 @@ pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem
         seed: args.seed,
         quick: args.quick,
         fail_on_warn: args.fail_on == Some(FailOn::Warn),
+        timeouts,
         guards: Guards { abort_on, max_duration },
         real_model: args.real_model,
         headers: secrets.headers.iter().map(|(name, _)| name.clone()).collect(),
@@ -85,6 +87,21 @@ pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem
         shards,
     };
     Ok((scenario, secrets))
+}
+
+fn timeouts(args: &RunArgs, problems: &mut Problems) -> Timeouts {
+    let mut timeout = |flag: &str, text: &str| {
+        let found = problems.duration(flag, Some(text), Duration::from_secs(1));
+        if found.is_zero() {
+            problems.add(flag, "should be above 0");
+        }
+        found
+    };
+    Timeouts {
+        connect: timeout("--connect-timeout", &args.connect_timeout),
+        stall: timeout("--stall-timeout", &args.stall_timeout),
+        turn: timeout("--turn-timeout", &args.turn_timeout),
+    }
 }
 
 fn secrets(args: &RunArgs, problems: &mut Problems) -> Secrets {

@@ -146,7 +146,7 @@ async fn get_ready(scenario: &mut Scenario, secrets: &Secrets) -> Result<Ready, 
         None => first_model(&client, &base, key).await?,
     };
     scenario.model = Some(model.clone());
-    let driver = driver(&base, &model, key, secrets, &tls)?;
+    let driver = driver(&base, &model, key, secrets, &tls, limits(scenario))?;
     let admin_token = secrets.admin_token.clone().filter(|_| child.is_none());
     let admin = admin.map(|admin| MockAdmin::new(client, admin, admin_token));
     let run = run_name();
@@ -162,14 +162,19 @@ async fn get_ready(scenario: &mut Scenario, secrets: &Secrets) -> Result<Ready, 
     Ok(Ready { run, driver, target, seen, child })
 }
 
+fn limits(scenario: &Scenario) -> Limits {
+    let timeouts = &scenario.timeouts;
+    Limits { connect: timeouts.connect, stall: timeouts.stall, turn: timeouts.turn, ..Limits::default() }
+}
+
 fn driver(
     base: &Url,
     model: &str,
     key: Option<&Secret>,
     secrets: &Secrets,
     tls: &std::sync::Arc<rustls::ClientConfig>,
+    limits: Limits,
 ) -> Result<Driver, Failed> {
-    let limits = Limits::default();
     let endpoint = Endpoint::new(base, tls, limits.connect).map_err(|error| Failed::Usage(error.to_string()))?;
     OpenAi::new(endpoint, base, model, key, &secrets.headers, limits)
         .map(Driver::OpenAi)
@@ -230,7 +235,7 @@ async fn execute(
         shards: scenario.shards,
         budgeted: budgeted.collect(),
         expected_turn,
-        turn_limit: Limits::default().turn,
+        turn_limit: scenario.timeouts.turn,
         abort_error_rate: scenario.guards.abort_on.map(|guard| guard.error_rate),
         max_duration: scenario.guards.max_duration,
     };

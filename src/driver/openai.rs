@@ -11,6 +11,9 @@
 //! | nothing for the stall limit / longer than the turn limit | `Stalled` / `TimedOut` |
 //! | no connection | `ConnectRefused`, `ConnectTimeout`, `Dns`, `Tls` |
 //!
+//! After an error inside the stream the rest is read too, as a web client would; the first thing
+//! that went wrong is the outcome.
+//!
 //! A chunk whose delta has content that is not empty is one token; a role-only chunk is none.
 //! A kept-alive connection that turns out to be closed before a byte of the response came is
 //! replaced once: the server closed it while we were writing, which is no failure of the target.
@@ -123,6 +126,7 @@ impl OpenAi {
             live,
             reply: prompt.continues.then(String::new),
             body_left: self.limits.reply_bytes,
+            failed: None,
         };
         // Taken out for the turn: a connection goes back only when its response was read to the end.
         let kept = session.connection.take();
@@ -226,6 +230,8 @@ struct Exchange<'a> {
     reply: Option<String>,
     /// Bytes that the body may still have.
     body_left: usize,
+    /// The first thing that went wrong inside the stream.
+    failed: Option<Failure>,
 }
 
 /// A turn that did not complete.
@@ -301,40 +307,33 @@ async fn read_stream(
 ) -> Result<(), Failure> {
     let mut decoder = Decoder::default();
     let mut arrivals = Arrivals::default();
-    let mut done = false;
-    let read = poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         loop {
-            match connection.poll_frame(cx, body) {
+            let ended = match connection.poll_frame(cx, body) {
                 Poll::Ready(Some(Ok(frame))) => {
                     exchange.watchdog.sign(frame.stamp.returned);
                     match take_frame(&frame, &mut decoder, &mut arrivals, exchange) {
-                        Ok(terminal) => done |= terminal,
-                        Err(failure) => {
-                            arrivals.flush(exchange.turn, exchange.live);
-                            return Poll::Ready(Err(failure));
-                        }
-                    }
-                    if done {
-                        arrivals.flush(exchange.turn, exchange.live);
-                        return Poll::Ready(Ok(()));
+                        Ok(false) => continue,
+                        Ok(true) => Poll::Ready(Ok(())),
+                        Err(failure) => Poll::Ready(Err(failure)),
                     }
                 }
-                Poll::Ready(end) => {
-                    arrivals.flush(exchange.turn, exchange.live);
-                    return Poll::Ready(Err(match end {
-                        Some(Err(error)) => error.into(),
-                        _ => Failure::new(Outcome::Truncated, "the stream ended without [DONE]"),
-                    }));
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error.into())),
+                Poll::Ready(None) => {
+                    Poll::Ready(Err(Failure::new(Outcome::Truncated, "the stream ended without [DONE]")))
                 }
-                Poll::Pending => {
-                    arrivals.flush(exchange.turn, exchange.live);
-                    return exchange.watchdog.poll(cx).map(|outcome| Err(silence(outcome)));
-                }
-            }
+                Poll::Pending => exchange.watchdog.poll(cx).map(|outcome| Err(silence(outcome))),
+            };
+            // Everything that has come is read: the open arrival is complete.
+            arrivals.flush(exchange.turn, exchange.live);
+            return ended;
         }
     })
     .await;
-    read?;
+    if let Some(failed) = exchange.failed.take() {
+        return Err(failed);
+    }
+    ended?;
     // The turn is over; what remains is to read the body's end, so that the connection can be used again.
     let rest = poll_fn(|cx| connection.poll_frame(cx, body));
     if let Ok(Some(Ok(_))) = tokio::time::timeout(AFTER_DONE, rest).await {
@@ -354,29 +353,28 @@ fn take_frame(
         Some(left) => left,
         None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
     };
-    let (mut tokens, mut done, mut failure) = (0, false, None);
-    let reply = &mut exchange.reply;
+    let (mut tokens, mut done) = (0, false);
+    let (reply, failed) = (&mut exchange.reply, &mut exchange.failed);
     let fed = decoder.feed(&frame.data, |event| {
-        if done || failure.is_some() {
+        if done {
             return;
         }
         match read_event(event.data, reply) {
             Ok(Said::Token) => tokens += 1,
             Ok(Said::Done) => done = true,
             Ok(Said::Other) => {}
-            Err(error) => failure = Some(error),
+            Err(failure) => {
+                failed.get_or_insert(failure);
+            }
         }
     });
     if tokens > 0 {
         arrivals.add(frame.stamp, tokens, exchange.turn, exchange.live);
     }
-    if let Err(error) = fed {
-        return Err(Failure::new(Outcome::Protocol, error.to_string()));
-    }
     if done {
         exchange.turn.ended = frame.stamp.latest;
     }
-    failure.map_or(Ok(done), Err)
+    fed.map(|()| done).map_err(|error| Failure::new(Outcome::Protocol, error.to_string()))
 }
 
 /// What one event says.

@@ -103,6 +103,9 @@ impl Budget {
             BudgetMetric::ErrorRate => parse_share(text.trim()),
         };
         let limit = Limit { pass: bound(pass)?, warn: bound(warn)? };
+        if limit.pass <= 0.0 {
+            return Err(format!("`{text}`: no number of turns proves a bound of 0; write a larger one"));
+        }
         if limit.pass > limit.warn {
             return Err(format!("`{text}`: the pass bound is above the warn bound"));
         }
@@ -176,6 +179,7 @@ mod tests {
             ("ttft.p95=3s,1s", "the pass bound is above the warn bound"),
             ("ttft.p95=1000", "with a unit"),
             ("error_rate=7", "`7` is no share"),
+            ("error_rate=0%,5%", "no number of turns proves a bound of 0"),
             ("receive_lag.p95=1s", "unknown metric `receive_lag`"),
         ] {
             let error = Budget::parse(text).unwrap_err();

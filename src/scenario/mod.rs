@@ -37,6 +37,8 @@ pub struct Scenario {
     pub quick: bool,
     /// Whether a warning fails the run.
     pub fail_on_warn: bool,
+    /// How long things may take.
+    pub timeouts: Timeouts,
     /// When a run is given up.
     pub guards: Guards,
     /// Whether the target may be another model than our mock.
@@ -69,6 +71,20 @@ pub struct Load {
     pub think: Written,
     /// Turns of a conversation; the next one begins without history.
     pub turns: u32,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timeouts {
+    /// TCP and TLS together.
+    #[serde(rename = "connect_s", serialize_with = "seconds")]
+    pub connect: Duration,
+    /// Without a single byte from the target.
+    #[serde(rename = "stall_s", serialize_with = "seconds")]
+    pub stall: Duration,
+    /// A whole turn.
+    #[serde(rename = "turn_s", serialize_with = "seconds")]
+    pub turn: Duration,
 }
 
 /// When a run is given up.

@@ -1,0 +1,80 @@
+//! How far the tool's time to first token is from the mock's own journal.
+//!
+//! 500 streams of 20 tokens/s and 200 tokens, mock TTFT uniform 50 to 99 ms, same machine.
+//! Required: p50 and p99 from actual send within 5 ms of the journal.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use capacity_check::metric::Metric;
+use support::{Mock, keep, quantile, run};
+
+const STEADY_S: u64 = 40;
+
+fn main() {
+    let mock = Mock::start(&["--ttft", "uniform 50ms 99ms", "--gap", "50ms", "--tokens", "200"]);
+    let steady = format!("{STEADY_S}s");
+    let flags = [
+        "--tiers",
+        "500",
+        "--think",
+        "0s",
+        "--turns",
+        "1",
+        "--ramp",
+        "10s",
+        "--steady",
+        &steady,
+        "--steady-max",
+        &steady,
+    ];
+    let result = run(&mock, &flags);
+    let tier = &result.tiers[0];
+    let started = humantime::parse_rfc3339(&result.started_at).expect("a time");
+    let at = |seconds: f64| {
+        let since = (started + Duration::from_secs_f64(seconds)).duration_since(SystemTime::UNIX_EPOCH);
+        since.expect("after 1970").as_micros() as u64
+    };
+    let (from, to) = (at(tier.steady_from_s), at(tier.steady_from_s + tier.steady_s));
+    let mut truth: Vec<u64> = mock
+        .turns(0)
+        .iter()
+        .filter(|turn| (from..to).contains(&turn.received_us))
+        .filter_map(|turn| Some(turn.first_token_us? - turn.received_us))
+        .collect();
+    let ours = &tier.metrics[&Metric::TtftFromSend];
+    let (p50, p99) = (quantile(&mut truth, 0.5), quantile(&mut truth, 0.99));
+    let error = |ours: u64, truth: u64| (ours as f64 - truth as f64) / 1e3;
+    let (error50, error99) = (error(ours.p50_us, p50), error(ours.p99_us, p99));
+    let held = error50.abs() <= 5.0 && error99.abs() <= 5.0;
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "500 streams, 20 tokens/s, 200 tokens, mock TTFT uniform 50 to 99 ms; {} turns in {STEADY_S} s.\n",
+        ours.count
+    );
+    let _ = writeln!(text, "| TTFT from actual send | p50 ms | p99 ms |\n|---|---|---|");
+    let _ = writeln!(text, "| the mock's journal | {:.2} | {:.2} |", p50 as f64 / 1e3, p99 as f64 / 1e3);
+    let _ = writeln!(text, "| capacity-check | {:.2} | {:.2} |", ours.p50_us as f64 / 1e3, ours.p99_us as f64 / 1e3);
+    let _ = writeln!(text, "| error | {error50:+.2} | {error99:+.2} |\n");
+    let generator = &tier.generator;
+    let p99_ms = |metric| tier.metrics.get(&metric).map_or(0.0, |metric| metric.p99_us as f64 / 1e3);
+    let _ = writeln!(
+        text,
+        "Required: within 5 ms at both: {}. Start lag p99 {:.1} ms, receive lag p99 {:.1} ms, loop delay p99 {:.1} ms, \
+         generator CPU {:.2} cores, {} of {} first tokens bounded, {} wider than 10 ms, verdict {}.",
+        if held { "held" } else { "not held" },
+        p99_ms(Metric::StartLag),
+        p99_ms(Metric::ReceiveLag),
+        p99_ms(Metric::LoopDelay),
+        generator.cpu_cores,
+        generator.first_tokens_bounded,
+        generator.first_tokens,
+        generator.first_tokens_wide,
+        result.verdict.name(),
+    );
+    keep("accuracy", &text);
+    assert!(held, "the error is above 5 ms");
+}

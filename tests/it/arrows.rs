@@ -1,0 +1,103 @@
+//! Data goes one way: every `use crate::` is held against the table of ARCHITECTURE.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The leaves: words and helpers that every module may use.
+const LEAVES: [&str; 4] = ["clock", "metric", "secret", "exit"];
+
+/// What a module may use besides itself and the leaves. `cli` may use everything.
+fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
+    BTreeMap::from([
+        ("clock", &[][..]),
+        ("metric", &[]),
+        ("secret", &[]),
+        ("exit", &[]),
+        ("scenario", &[]),
+        ("plan", &["scenario"]),
+        ("net", &[]),
+        ("record", &[]),
+        ("driver", &["net", "record"]),
+        ("trace", &[]),
+        ("engine", &["plan", "driver", "net", "record"]),
+        ("result", &["record"]),
+        ("analysis", &["result", "record", "scenario"]),
+        ("verdict", &["result", "analysis", "scenario"]),
+        ("report", &["result", "analysis", "verdict"]),
+    ])
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every module that a text names after `crate::`.
+fn named(text: &str) -> BTreeSet<String> {
+    text.split("crate::")
+        .skip(1)
+        .flat_map(|rest| {
+            let list = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or(rest, |(list, _)| list);
+            let whole =
+                if rest.starts_with('{') { list } else { rest.split(|c: char| !is_word(c)).next().unwrap_or("") };
+            whole
+                .split(',')
+                .map(|name| name.trim().split(|c: char| !is_word(c)).next().unwrap_or("").to_owned())
+                .collect::<Vec<_>>()
+        })
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+#[test]
+fn no_arrow_runs_back() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let table = table();
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut seen = BTreeSet::new();
+    for file in &files {
+        let relative = file.strip_prefix(&root).expect("below src");
+        let first = relative.iter().next().expect("a name").to_string_lossy();
+        let module = first.trim_end_matches(".rs");
+        if matches!(module, "main" | "lib" | "cli") {
+            continue;
+        }
+        seen.insert(module.to_owned());
+        let allowed = table.get(module).unwrap_or_else(|| panic!("{module} is not in the table"));
+        for used in named(&fs::read_to_string(file).expect("a source")) {
+            let fine = used == module || LEAVES.contains(&used.as_str()) || allowed.contains(&used.as_str());
+            assert!(fine, "{} uses crate::{used}, which {module} may not", relative.display());
+        }
+    }
+    assert_eq!(seen, table.keys().map(|name| (*name).to_owned()).collect(), "a module of the table does not exist");
+}
+
+#[test]
+fn the_reader_of_arrows_reads_all_forms() {
+    let names = named("use crate::net::{a, b}; use crate::{plan::X, record}; fn f() { crate::engine::run() }");
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["engine", "net", "plan", "record"]);
+}
+
+#[test]
+fn files_are_short() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    sources(&root.join("mock-llm/src"), &mut files);
+    for file in files {
+        let lines = fs::read_to_string(&file).expect("a source").lines().count();
+        assert!(lines <= 560, "{} has {lines} lines; a file is one idea", file.display());
+    }
+}
