@@ -250,11 +250,22 @@ pub fn shown(metric: BudgetMetric, value: f64) -> String {
 }
 
 /// The capacity in words.
-pub fn capacity_sentence(capacity: Capacity) -> String {
-    match (capacity.users, capacity.not_passed) {
-        (Some(users), None) => format!("carries {users} users, and perhaps more: no larger tier was run"),
-        (Some(users), Some(not)) => format!("carries {users} users; at {not} it did not pass"),
-        (None, Some(not)) => format!("did not pass at {not} users, the smallest tier"),
-        (None, None) => "no tier was run".to_owned(),
+pub fn capacity_sentence(result: &RunResult) -> String {
+    let Capacity { users, not_passed } = result.capacity;
+    let ended = |users: u32| {
+        let verdict = result.tiers.iter().find(|tier| tier.users == users).map(|tier| tier.verdict);
+        match verdict {
+            Some(Verdict::Inconclusive) => format!("{users} users were not decided"),
+            Some(Verdict::Warn) => format!("{users} users gave a warning"),
+            _ => format!("{users} users were too many"),
+        }
+    };
+    match (users, not_passed) {
+        (Some(users), None) => {
+            format!("The deployment carries {users} users, and perhaps more: no larger tier was run.")
+        }
+        (Some(users), Some(not)) => format!("The deployment carries {users} users; {}.", ended(not)),
+        (None, Some(not)) => format!("No tier passed: {}.", ended(not)),
+        (None, None) => "No tier was run.".to_owned(),
     }
 }

@@ -98,8 +98,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", default_value = "120s", help_heading = "Target")]
     pub(crate) turn_timeout: String,
 
-    /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. One for the
-    /// same metric and statistic replaces a default. [default: ttft.p95=1s,3s itl.p95=200ms,500ms
+    /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. Those that
+    /// are given stand instead of the default ones. [default: ttft.p95=1s,3s itl.p95=200ms,500ms
     /// error_rate=1%,5%]
     #[arg(long, value_name = "BUDGET", help_heading = "Verdict")]
     pub(crate) budget: Vec<String>,

@@ -227,15 +227,15 @@ fn tiers(args: &RunArgs, problems: &mut Problems) -> Vec<u32> {
     ladder(users)
 }
 
-/// The default budgets, each replaced or joined by those that were typed.
+/// The budgets that were typed, or the default ones; the last of a metric and statistic counts.
 fn budgets(args: &RunArgs, problems: &mut Problems) -> Vec<Budget> {
-    let mut budgets = default_budgets();
-    for text in &args.budget {
-        let Some(budget) = problems.take("--budget", Budget::parse(text)) else { continue };
-        match budgets.iter_mut().find(|kept| kept.metric == budget.metric) {
-            Some(kept) => *kept = budget,
-            None => budgets.push(budget),
-        }
+    if args.budget.is_empty() {
+        return default_budgets();
+    }
+    let mut budgets: Vec<Budget> = Vec::new();
+    for budget in args.budget.iter().filter_map(|text| problems.take("--budget", Budget::parse(text))) {
+        budgets.retain(|kept| kept.metric != budget.metric);
+        budgets.push(budget);
     }
     budgets
 }

@@ -67,8 +67,7 @@ fn milliseconds(micros: u64) -> String {
 
 /// The verdict of the run with its reasons, the capacity, what went wrong and how good the generator was.
 pub fn summary(result: &RunResult) -> String {
-    let mut lines =
-        vec![format!("Verdict: {}. The deployment {}.", mark(result.verdict), capacity_sentence(result.capacity))];
+    let mut lines = vec![format!("Verdict: {}. {}", mark(result.verdict), capacity_sentence(result))];
     lines.extend(result.reasons.iter().map(|reason| format!("  {reason}")));
     let asked = result.tiers.last().map(|tier| tier.users);
     for tier in &result.tiers {

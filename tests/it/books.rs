@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mock_llm::behaviour::Fault;
 use mock_llm::journal::TurnOutcome;
 
-use crate::support::{Mock, Ran, run_against};
+use crate::support::{Mock, Ran, load, quiet, run_against};
 
 /// A short tier with many turns.
 const SHORT: [&str; 16] = [
@@ -68,6 +68,7 @@ fn equal_books(mock: &Mock, ran: &Ran) -> BTreeMap<String, u64> {
 
 #[test]
 fn every_fault_is_counted_as_the_journal_counts_it() {
+    let _machine = load();
     // In threads: each run mostly waits.
     std::thread::scope(|scope| {
         for (fault, name) in Fault::ALL {
@@ -97,6 +98,7 @@ fn every_fault_is_counted_as_the_journal_counts_it() {
 
 #[test]
 fn limits_of_rate_and_queue_are_counted_as_the_journal_counts_them() {
+    let _machine = load();
     let calm = "[models.m]\nttft = \"30ms\"\ngap = \"5ms\"\ntokens = 10\n";
     let mock = Mock::start(&format!("{calm}rate_limit = {{ requests = 5, per = \"1s\" }}"));
     let outcomes = equal_books(&mock, &run_against(&mock, &SHORT));
@@ -109,6 +111,7 @@ fn limits_of_rate_and_queue_are_counted_as_the_journal_counts_them() {
 
 #[test]
 fn a_turn_without_a_first_token_counts_against_ttft() {
+    let _machine = quiet();
     let calm = "[models.m]\nttft = \"20ms\"\ngap = \"2ms\"\ntokens = 5\n";
     let mock = Mock::start(calm);
     let run = |budget: &str| {

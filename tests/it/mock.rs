@@ -112,12 +112,12 @@ fn slots_hold_requests_back_in_order() {
 
 #[test]
 fn a_slow_reader_does_not_stretch_the_schedule() {
-    // 4,000 tokens of 10 ms would be 40 s; a reader that stops for a while must not add to it.
+    // 900 tokens of 1 ms: a reader that stops for a while must not add to it.
     let mock = Mock::start("[models.m]\nttft = \"1ms\"\ngap = \"1ms\"\ntokens = 900");
     let body = prompt("x", true).to_string();
     let address = mock.api.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).unwrap();
-    socket2::SockRef::from(&stream).set_recv_buffer_size(4_096).unwrap();
+    socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).unwrap();
     let started = Instant::now();
     write!(
         stream,

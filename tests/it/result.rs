@@ -6,7 +6,7 @@ use capacity_check::metric::Metric;
 use capacity_check::result::{RunResult, Verdict};
 use serde_json::Value;
 
-use crate::support::{Mock, Ran, run, run_against, tool};
+use crate::support::{Mock, Ran, load, quiet, run, run_against, tool};
 
 fn holds_schema(value: &Value) {
     let schema = include_str!("../../fixtures/result.schema.json");
@@ -19,6 +19,7 @@ fn holds_schema(value: &Value) {
 
 #[test]
 fn the_embedded_run_from_flags_to_files() {
+    let _machine = load();
     let ran = run(&["--tiers", "5,10", "--quick", "--no-progress"]);
     assert_eq!(ran.code, 0, "{ran}");
     for part in [
@@ -68,6 +69,7 @@ fn the_embedded_run_from_flags_to_files() {
 
 #[test]
 fn json_has_standard_output_for_itself() {
+    let _machine = load();
     let mock = Mock::start("[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3");
     let ran = run_against(&mock, &["--tiers", "3", "--quick", "--json", "--think", "100ms"]);
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
@@ -75,52 +77,53 @@ fn json_has_standard_output_for_itself() {
     assert!(ran.stderr.contains("Verdict:"), "{ran}");
 }
 
-/// A tier that is long enough for the quantile of turns to be decided.
+/// A tier that is long enough for budgets of turns to be decided.
 fn judged(mock: &Mock, more: &[&str]) -> Ran {
-    let flags = ["--tiers", "30", "--think", "100ms", "--ramp", "0.2s", "--steady", "3s", "--steady-max", "3s"];
+    let flags = ["--tiers", "30", "--think", "200ms", "--ramp", "0.3s", "--steady", "3s", "--steady-max", "3s"];
     run_against(mock, &[&flags[..], more].concat())
 }
 
 #[test]
 fn exit_codes_follow_the_verdict() {
-    let mock = Mock::start("[models.m]\nttft = \"60ms\"\ngap = \"1ms\"\ntokens = 5");
-    let only = |ttft: &'static str| ["--budget", ttft, "--budget", "itl.p95=60s", "--budget", "error_rate=50%"];
-    // Without 20 blocks of 5 s the gaps are not decided: never a pass.
-    let open = judged(&mock, &only("ttft.p95=5s,6s"));
+    let _machine = quiet();
+    let mock = Mock::start("[models.m]\nttft = \"60ms\"\ngap = \"40ms\"\ntokens = 3");
+    let pass = judged(&mock, &["--budget", "ttft.p95=5s,6s", "--budget", "error_rate=5%"]);
+    let result = pass.result();
+    assert_eq!((pass.code, result.verdict), (0, Verdict::Pass), "{pass}");
+    assert_eq!((result.capacity.users, result.capacity.not_passed), (Some(30), None));
+    assert!(pass.stdout.contains("carries 30 users"), "{pass}");
+    // Three seconds are no 20 blocks of 5 s: never a pass.
+    let open = judged(&mock, &["--budget", "itl.p95=60s"]);
     assert_eq!((open.code, open.result().verdict), (3, Verdict::Inconclusive), "{open}");
-    let fail = judged(&mock, &only("ttft.p95=1ms,20ms"));
+    let fail = judged(&mock, &["--budget", "ttft.p95=1ms,20ms"]);
     assert_eq!((fail.code, fail.result().verdict), (1, Verdict::Fail), "{fail}");
     assert!(fail.stdout.contains("above the limit of 20 ms"), "{fail}");
-    let quick = judged(&mock, &[&only("ttft.p95=1ms,20ms")[..], &["--quick"]].concat());
+    let quick = judged(&mock, &["--budget", "ttft.p95=1ms,20ms", "--quick"]);
     assert_eq!((quick.code, quick.result().verdict), (0, Verdict::Fail), "{quick}");
+    let warn = judged(&mock, &["--budget", "ttft.p95=5ms,20s"]);
+    assert_eq!((warn.code, warn.result().verdict), (0, Verdict::Warn), "{warn}");
+    assert!(warn.stdout.contains("more of the same would not change that"), "{warn}");
+    let gated = judged(&mock, &["--budget", "ttft.p95=5ms,20s", "--fail-on", "warn"]);
+    assert_eq!((gated.code, gated.result().verdict), (1, Verdict::Warn), "{gated}");
 }
 
 #[test]
-fn a_pass_and_a_warning_need_their_twenty_blocks() {
+fn a_budget_of_tokens_gets_its_twenty_blocks() {
     let mock = Mock::start("[models.m]\nttft = \"60ms\"\ngap = \"5ms\"\ntokens = 5");
-    let flags = |more: &[&'static str]| {
-        let load =
-            ["--tiers", "5", "--think", "100ms", "--ramp", "0.2s", "--steady", "1s", "--budget", "error_rate=5%"];
-        run_against(&mock, &[&load[..], more].concat())
-    };
-    std::thread::scope(|scope| {
-        let pass = scope.spawn(|| flags(&["--budget", "ttft.p95=5s,6s"]));
-        let warn = scope.spawn(|| flags(&["--budget", "ttft.p95=5ms,20s", "--fail-on", "warn"]));
-        let (pass, warn) = (pass.join().unwrap(), warn.join().unwrap());
-        let result = pass.result();
-        assert_eq!((pass.code, result.verdict), (0, Verdict::Pass), "{pass}");
-        assert_eq!((result.capacity.users, result.capacity.not_passed), (Some(5), None));
-        assert!(pass.stdout.contains("carries 5 users"), "{pass}");
-        // The steady phase was made as long as the gaps need, though only 1 s was asked for.
-        assert!((result.tiers[0].steady_s - 100.0).abs() < 0.01);
-        assert_eq!(result.tiers[0].metrics[&Metric::Itl].blocks.len(), 20);
-        assert_eq!((warn.code, warn.result().verdict), (1, Verdict::Warn), "{warn}");
-        assert!(warn.stdout.contains("more of the same would not change that"), "{warn}");
-    });
+    let ran = run_against(
+        &mock,
+        &["--tiers", "3", "--think", "300ms", "--ramp", "0.2s", "--steady", "1s", "--budget", "itl.p95=60s"],
+    );
+    let tier = &ran.result().tiers[0];
+    // Only 1 s was asked for; the gaps need 20 blocks of 5 s.
+    assert!((tier.steady_s - 100.0).abs() < 0.01, "{ran}");
+    assert_eq!(tier.metrics[&Metric::Itl].blocks.len(), 20);
+    assert_eq!((tier.budgets[0].verdict, tier.budgets[0].samples), (Verdict::Pass, 20), "{ran}");
 }
 
 #[test]
 fn secrets_are_in_no_artefact() {
+    let _machine = load();
     let mock = Mock::start("api_key = \"key-hunter2\"\n[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3");
     let out = tempfile::tempdir().unwrap();
     let output = tool()
@@ -143,6 +146,7 @@ fn secrets_are_in_no_artefact() {
 
 #[test]
 fn headcount_is_the_other_way_to_ask() {
+    let _machine = load();
     let mock = Mock::start("[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3");
     let ran = run_against(&mock, &["--headcount", "40", "--active-share", "25%", "--quick", "--think", "100ms"]);
     assert_eq!(ran.result().tiers.last().unwrap().users, 10, "{ran}");
@@ -150,6 +154,7 @@ fn headcount_is_the_other_way_to_ask() {
 
 #[test]
 fn a_result_reads_back_as_it_was_written() {
+    let _machine = load();
     let mock = Mock::start("[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3\nfaults = { error_event = 0.3 }");
     let ran = (0..20)
         .map(|_| run_against(&mock, &["--tiers", "5", "--quick", "--think", "100ms", "--abort-on", "never"]))

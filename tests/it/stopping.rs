@@ -8,7 +8,7 @@ use capacity_check::result::{End, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Mock, Ran, run_against, start, until};
+use crate::support::{Mock, Ran, load, run, start, until};
 
 const LONG: [&str; 10] =
     ["--tiers", "8", "--think", "200ms", "--ramp", "0.5s", "--steady", "60s", "--no-progress", "--turns"];
@@ -26,6 +26,7 @@ fn interrupt(child: &Child) {
 
 #[test]
 fn an_interrupt_drains_and_writes_the_partial_result() {
+    let _machine = load();
     let mock = Mock::start("[models.m]\nttft = \"50ms\"\ngap = \"10ms\"\ntokens = 30");
     let out = tempfile::tempdir().unwrap();
     let child = long_run(&mock, out.path());
@@ -47,6 +48,7 @@ fn an_interrupt_drains_and_writes_the_partial_result() {
 
 #[test]
 fn a_second_interrupt_stops_at_once() {
+    let _machine = load();
     let slow = Mock::start("[models.m]\nttft = \"10ms\"\ngap = \"10ms\"\ntokens = 3");
     let out = tempfile::tempdir().unwrap();
     let child = long_run(&slow, out.path());
@@ -68,10 +70,11 @@ fn a_second_interrupt_stops_at_once() {
 
 #[test]
 fn guards_stop_a_run() {
+    let _machine = load();
     let calm = "[models.m]\nttft = \"10ms\"\ngap = \"1ms\"\ntokens = 3";
     let mock = Mock::start(calm);
-    let flags = [&LONG[..], &["1", "--max-duration", "2s"]].concat();
-    let ran = run_against(&mock, &flags);
+    let target = ["1", "--target", &mock.api, "--mock-admin", &mock.admin];
+    let ran = run(&[&LONG[..], &target, &["--max-duration", "2s"]].concat());
     assert_eq!(ran.code, 4, "{ran}");
     assert!(matches!(&ran.result().end, End::Guard(what) if what.contains("--max-duration")), "{ran}");
 
@@ -93,6 +96,7 @@ fn guards_stop_a_run() {
 
 #[test]
 fn a_target_that_dies_is_seen_as_such() {
+    let _machine = load();
     let mock = Mock::start("[models.m]\nttft = \"10ms\"\ngap = \"5ms\"\ntokens = 20");
     let out = tempfile::tempdir().unwrap();
     let child = long_run(&mock, out.path());

@@ -11,7 +11,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Mock, one_turn, run, runtime};
+use crate::support::{Mock, load, one_turn, run, runtime};
 
 /// A TLS terminator before a plain server, and the certificate to trust.
 struct Terminator {
@@ -71,6 +71,7 @@ fn a_certificate_counts_only_where_it_is_trusted() {
 
 #[test]
 fn a_whole_run_over_tls() {
+    let _machine = load();
     let mock = Mock::start("[models.m]\nttft = \"10ms\"\ngap = \"2ms\"\ntokens = 9");
     let front = terminate(&mock.api);
     let load =

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,20 @@ impl Drop for Mock {
             let _ = thread.join();
         }
     }
+}
+
+/// Tests that load this machine share it.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Held by a test that loads this machine.
+pub(crate) fn load() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by a test whose verdict an overloaded generator would make inconclusive: it has the
+/// machine for itself.
+pub(crate) fn quiet() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn listen() -> TcpListener {
