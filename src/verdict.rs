@@ -199,7 +199,7 @@ fn decide(budget: &Budget, measured: &Measured, turns_per_second: f64) -> Decisi
             let more_seconds = more_seconds(measured, turns_per_second);
             let more = match more_seconds {
                 Some(seconds) => format!("about {seconds} s more of the same would decide"),
-                None if interval.measured > pass => {
+                None if interval.measured >= pass => {
                     "it is between the bounds, and more of the same would not change that".to_owned()
                 }
                 None => "more blocks would decide".to_owned(),

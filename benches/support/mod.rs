@@ -24,7 +24,18 @@ pub(crate) struct Mock {
 impl Mock {
     /// Starts a mock with these flags on free ports.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut child = Command::new(TOOL)
+        Self::spawn(Command::new(TOOL), flags)
+    }
+
+    /// Starts a mock that has the first core alone, with `taskset`.
+    pub(crate) fn start_on_first_core(flags: &[&str]) -> Self {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0", TOOL]);
+        Self::spawn(command, flags)
+    }
+
+    fn spawn(mut command: Command, flags: &[&str]) -> Self {
+        let mut child = command
             .args(["mock-llm", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--exit-with-stdin"])
             .args(flags)
             .stdin(Stdio::piped())
@@ -51,6 +62,14 @@ impl Mock {
                 return turns;
             }
         }
+    }
+
+    /// CPU time of the mock's process so far, from `/proc/PID/stat` (100 ticks a second).
+    pub(crate) fn cpu_s(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the mock runs");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name in brackets").split_whitespace().collect();
+        let ticks = |field: usize| fields[field].parse::<f64>().expect("ticks");
+        (ticks(11) + ticks(12)) / 100.0
     }
 
     /// The lateness of tokens so far: counts by upper bound in seconds, cumulated.

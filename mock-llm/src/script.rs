@@ -45,12 +45,15 @@ pub fn generator(seed: u64, model: &str, prompt: &str) -> ChaCha8Rng {
 pub struct Words {
     rng: ChaCha8Rng,
     recent: VecDeque<usize>,
+    /// The same as a set of bits: asked for every token of every stream.
+    is_recent: Vec<u64>,
 }
 
 impl Words {
     /// The words that follow from a generator.
     pub fn new(rng: ChaCha8Rng) -> Self {
-        Self { rng, recent: VecDeque::with_capacity(DISTINCT_WINDOW) }
+        let is_recent = vec![0; VOCABULARY.len().div_ceil(64)];
+        Self { rng, recent: VecDeque::with_capacity(DISTINCT_WINDOW), is_recent }
     }
 }
 
@@ -61,13 +64,16 @@ impl Iterator for Words {
         let vocabulary: &[&'static str] = &VOCABULARY;
         let index = loop {
             let index = self.rng.random_range(0..vocabulary.len());
-            if !self.recent.contains(&index) {
+            if self.is_recent[index / 64] & (1 << (index % 64)) == 0 {
                 break index;
             }
         };
-        if self.recent.len() == DISTINCT_WINDOW - 1 {
-            self.recent.pop_front();
+        if self.recent.len() == DISTINCT_WINDOW - 1
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.is_recent[oldest / 64] &= !(1 << (oldest % 64));
         }
+        self.is_recent[index / 64] |= 1 << (index % 64);
         self.recent.push_back(index);
         Some(vocabulary[index])
     }

@@ -24,14 +24,16 @@ const SHOWN: usize = 200;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PreflightError {
     /// The target lists no model.
-    #[error("asked GET {url} for a model\n  came back: {answer}\n  check: {check}")]
+    #[error("the first look failed.\n  asked GET {url} for a model\n  came back: {answer}\n  check: {check}")]
     Models { url: String, answer: String, check: String },
     /// The turn did not complete.
-    #[error("asked POST {url} for one turn of model `{model}`\n  came back: {outcome}: {detail}\n  check: {check}")]
+    #[error(
+        "one user's turn failed.\n  asked POST {url} for one turn of model `{model}`\n  came back: {outcome}: {detail}\n  check: {check}"
+    )]
     Turn { url: String, model: String, outcome: Outcome, detail: String, check: &'static str },
     /// The turn completed without a word.
     #[error(
-        "asked POST {url} for one turn of model `{model}`\n  came back: a whole reply without a single token\n  check: does the model answer at all?"
+        "one user's turn failed.\n  asked POST {url} for one turn of model `{model}`\n  came back: a whole reply without a single token\n  check: does the model answer at all?"
     )]
     Empty { url: String, model: String },
     /// The model is not known to be our mock.

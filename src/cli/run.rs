@@ -68,7 +68,7 @@ pub(super) async fn run(args: RunArgs) -> Exit {
             Exit::Usage
         }
         Err(Failed::Preflight(text)) => {
-            console.complain(&format!("nothing was measured, since one user's turn did not work.\n  {text}"));
+            console.complain(&format!("nothing was measured: {text}"));
             Exit::Stopped
         }
         Err(Failed::Interrupted) => Exit::Interrupted,

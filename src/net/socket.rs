@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::stamp::{self, ReadStamp};
+use super::stamp::{self, ReadStamp, Received};
 use crate::clock::{self, Nanos};
 
 /// What a socket tells about its traffic beside the bytes; shared with whoever reads the stream above it.
@@ -60,13 +60,13 @@ impl AsyncRead for StampedSocket {
                 match received {
                     // A short read has drained the socket, and epoll tells the next arrival
                     // again. Saying so here saves a read that would only say EAGAIN.
-                    Ok((count, _)) if count > 0 && count < room => Err(io::ErrorKind::WouldBlock.into()),
+                    Ok(Received { drained: true, .. }) => Err(io::ErrorKind::WouldBlock.into()),
                     Ok(_) => Ok(()),
                     Err(error) => Err(error.into()),
                 }
             });
             match received {
-                Ok((_, mut stamp)) => {
+                Ok(Received { mut stamp, .. }) => {
                     stamp.whole &= this.plain;
                     this.traffic.stamp.set(stamp);
                     return Poll::Ready(Ok(()));

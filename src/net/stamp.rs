@@ -80,6 +80,14 @@ fn pairing() -> Pairing {
     })
 }
 
+/// What one read gave besides the bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    pub(super) stamp: ReadStamp,
+    /// Whether it was a short read, which leaves nothing in the socket.
+    pub(super) drained: bool,
+}
+
 /// Reads once from a socket that has `SO_TIMESTAMPNS` set, and hands the bytes to `take`.
 /// `previous` is the stamp of the socket's previous read.
 pub(super) fn receive(
@@ -87,7 +95,7 @@ pub(super) fn receive(
     room: usize,
     previous: ReadStamp,
     take: impl FnOnce(&[u8]),
-) -> nix::Result<(usize, ReadStamp)> {
+) -> nix::Result<Received> {
     SCRATCH.with_borrow_mut(|scratch| {
         let Scratch { bytes, control } = scratch;
         let room = room.min(bytes.len());
@@ -117,6 +125,7 @@ pub(super) fn receive(
         take(bytes);
         let whole = bytes.ends_with(b"\n");
         let read = previous.read + 1;
-        Ok((count, ReadStamp { read, latest, earliest, returned, kernel: stamp.is_some(), whole }))
+        let stamp = ReadStamp { read, latest, earliest, returned, kernel: stamp.is_some(), whole };
+        Ok(Received { stamp, drained: count > 0 && count < room })
     })
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mock_llm::journal::TurnOutcome;
 use serde_json::{Value, json};
@@ -112,28 +112,36 @@ fn slots_hold_requests_back_in_order() {
 
 #[test]
 fn a_slow_reader_does_not_stretch_the_schedule() {
-    // 900 tokens of 1 ms: a reader that stops for a while must not add to it.
-    let mock = Mock::start("[models.m]\nttft = \"1ms\"\ngap = \"1ms\"\ntokens = 900");
-    let body = prompt("x", true).to_string();
-    let address = mock.api.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).unwrap();
-    socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).unwrap();
-    let started = Instant::now();
-    write!(
-        stream,
-        "POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    std::thread::sleep(Duration::from_millis(600));
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let took = started.elapsed();
-    assert_eq!(text.matches("\"content\":\" ").count(), 900);
-    // Blocked for 0.6 s of 0.9 s: a schedule that waits would end at 1.5 s at the earliest.
-    assert!(took < Duration::from_millis(1_400), "{took:?}");
-    let turn = &mock.turns()[0];
-    assert_eq!((turn.outcome, turn.tokens), (TurnOutcome::Completed, 900));
+    // Three seconds of tokens; one reader stops for two of them, until the mock cannot write any
+    // more. Its schedule goes on all the same: it is late, catches up, and ends when its twin ends.
+    let mock = Mock::start("[models.m]\nttft = \"1ms\"\ngap = \"100us\"\ntokens = 30000");
+    let read = |name: &str, pause: u64| {
+        let body = prompt(&format!("[[cc:r:{name}:0]]"), true).to_string();
+        let mut stream = TcpStream::connect(mock.api.trim_start_matches("http://")).unwrap();
+        socket2::SockRef::from(&stream).set_recv_buffer_size(16 << 10).unwrap();
+        write!(
+            stream,
+            "POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text.matches("\"content\":\" ").count(), 30_000);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| read("slow", 2_000));
+        read("twin", 0);
+    });
+    let turns = mock.turns();
+    let turn =
+        |name: &str| turns.iter().find(|turn| turn.marker.as_deref() == Some(&format!("cc:r:{name}:0"))).unwrap();
+    let (slow, twin) = (turn("slow"), turn("twin"));
+    assert_eq!((slow.outcome, slow.tokens), (TurnOutcome::Completed, 30_000));
+    assert!(slow.lateness_max_us > twin.lateness_max_us + 300_000, "{} {}", slow.lateness_max_us, twin.lateness_max_us);
+    let behind = slow.last_token_us.unwrap() as i64 - twin.last_token_us.unwrap() as i64;
+    assert!(behind < slow.lateness_max_us as i64 / 2, "{behind} us behind, {} us late", slow.lateness_max_us);
 }
 
 #[test]

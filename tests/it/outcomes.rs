@@ -105,7 +105,7 @@ fn what_can_happen_inside_a_stream() {
 fn silence_is_a_stall_and_heartbeats_do_not_stretch_a_turn() {
     let silent = Server::start(|stream, _| {
         read_request(&stream);
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(6));
     });
     assert_eq!(speak(&silent.base).outcome, Outcome::Stalled);
     let beating = Server::start(|mut stream, _| {

@@ -207,9 +207,9 @@ pub(crate) fn start(flags: &[&str], out: &Path) -> Child {
         .expect("the tool starts")
 }
 
-/// Waits until something holds, at most 20 s.
+/// Waits until something holds, at most a minute.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -243,9 +243,9 @@ pub(crate) async fn turn_in(driver: &Driver, session: &mut Session) -> Turn {
 /// Short limits for tests.
 pub(crate) fn limits() -> Limits {
     Limits {
-        connect: Duration::from_millis(500),
-        stall: Duration::from_millis(600),
-        turn: Duration::from_millis(1_500),
+        connect: Duration::from_secs(2),
+        stall: Duration::from_secs(2),
+        turn: Duration::from_secs(4),
         ..Limits::default()
     }
 }
