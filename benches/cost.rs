@@ -47,7 +47,7 @@ fn main() {
     if parts.is_empty() {
         keep("cost", &text);
     } else {
-        print!("{text}");
+        let _ = std::io::stdout().write_all(text.as_bytes());
     }
     assert!(missed.is_empty(), "{missed:?}");
 }

@@ -35,6 +35,13 @@ impl Serialize for Secret {
     }
 }
 
+/// Takes secrets out of a foreign text: a target may repeat what it was sent.
+pub fn redacted(text: &str, secrets: &[Secret]) -> String {
+    // A very short value would take harmless words with it, and is no secret worth the name.
+    let worth = secrets.iter().filter(|secret| secret.0.len() >= 4);
+    worth.fold(text.to_owned(), |text, secret| text.replace(&secret.0, REDACTED))
+}
+
 /// A text from outside, fit for a terminal or a report: control characters escaped, cut to
 /// `most` characters.
 pub fn escaped(text: &str, most: usize) -> String {
@@ -66,6 +73,12 @@ mod tests {
         assert_eq!(format!("{secret:?}"), REDACTED);
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[redacted]\"");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_target_that_repeats_a_secret_is_not_quoted() {
+        let secrets = [Secret::new("sk-12345"), Secret::new("")];
+        assert_eq!(redacted("bad key sk-12345, Bearer sk-12345!", &secrets), "bad key [redacted], Bearer [redacted]!");
     }
 
     #[test]

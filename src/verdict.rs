@@ -1,11 +1,12 @@
-//! Budgets to verdicts, with reasons. A verdict is a statistical statement: pass and fail are
-//! each wrong in at most 5 % of cases, and what was not measured never passes.
+//! Budgets to verdicts, with reasons. A verdict is a statistical statement: a budget's pass and
+//! fail are each wrong in at most 5 % of cases, and what was not measured never passes. A tier
+//! passes only with all its budgets, so its pass is wrong no more often.
 
 use hdrhistogram::Histogram;
 
 use crate::analysis::{
     CONFIDENCE, Interval, LEAST_BLOCKS, blocks_interval, capacity, exceeding, generator_causes, quantile_interval,
-    rate_interval, samples_for_quantile, samples_for_rate, would_pass_with,
+    rate_interval, samples_for_quantile, samples_for_rate, would_fail_with, would_pass_with,
 };
 use crate::metric::Metric;
 use crate::result::{BudgetResult, Capacity, DecodeError, End, RunResult, TierResult, Verdict};
@@ -63,9 +64,10 @@ fn judge_tier(tier: &mut TierResult, budgets: &[Budget], clock_steps: u64) -> Re
         tier.verdict = Verdict::Inconclusive;
         tier.reasons.push("there is no budget".to_owned());
     }
-    if !tier.complete && tier.verdict != Verdict::Fail {
+    let cut = !tier.complete || tier.counts.outcomes.contains_key("interrupted");
+    if cut && tier.verdict != Verdict::Fail {
         tier.verdict = Verdict::Inconclusive;
-        tier.reasons.insert(0, "the steady phase was cut short".to_owned());
+        tier.reasons.insert(0, "the tier was cut short".to_owned());
     }
     Ok(())
 }
@@ -77,9 +79,16 @@ struct Measured {
     samples: u64,
     /// Samples that an upper bound needs.
     needed: u64,
-    /// Of turns: those above the pass bound, of how many, and the share that may be.
-    beyond: Option<(u64, u64, f64)>,
+    /// Of turns: those above the pass bound, those above the warn bound, and the share that may be
+    /// above each.
+    beyond: Option<Beyond>,
     unit: Unit,
+}
+
+/// How many turns are above each bound, and the share of them that may be.
+struct Beyond {
+    pass: (u64, f64),
+    warn: (u64, f64),
 }
 
 #[derive(Clone, Copy)]
@@ -119,7 +128,7 @@ fn measure_error_rate(tier: &TierResult, limit: Limit) -> Measured {
         interval: rate_interval(errors, turns),
         samples: turns,
         needed: samples_for_rate(limit.pass),
-        beyond: Some((errors, turns, limit.pass)),
+        beyond: Some(Beyond { pass: (errors, limit.pass), warn: (errors, limit.warn) }),
         unit: Unit::Turns,
     }
 }
@@ -141,7 +150,10 @@ fn measure_turns(
         interval: quantile_interval(&histogram, result.above, quantile),
         samples,
         needed,
-        beyond: Some((exceeding(&histogram, result.above, limit.pass), samples, 1.0 - quantile)),
+        beyond: Some(Beyond {
+            pass: (exceeding(&histogram, result.above, limit.pass), 1.0 - quantile),
+            warn: (exceeding(&histogram, result.above, limit.warn), 1.0 - quantile),
+        }),
         unit: Unit::Turns,
     })
 }
@@ -196,13 +208,10 @@ fn decide(budget: &Budget, measured: &Measured, turns_per_second: f64) -> Decisi
             Decision { verdict: Verdict::Pass, reason, more_seconds: None }
         }
         Some(_) if measured.samples >= measured.needed => {
-            let more_seconds = more_seconds(measured, turns_per_second);
+            let more_seconds = more_seconds(measured, interval, budget.limit, turns_per_second);
             let more = match more_seconds {
                 Some(seconds) => format!("about {seconds} s more of the same would decide"),
-                None if interval.measured >= pass => {
-                    "it is between the bounds, and more of the same would not change that".to_owned()
-                }
-                None => "more blocks would decide".to_owned(),
+                None => "it is between the bounds, and more of the same would not change that".to_owned(),
             };
             let range =
                 format!("between {} and {}", show(interval.lower.unwrap_or(0.0)), show(upper_or_infinity(interval)));
@@ -226,10 +235,26 @@ fn upper_or_infinity(interval: Interval) -> f64 {
     interval.upper.unwrap_or(f64::INFINITY)
 }
 
-fn more_seconds(measured: &Measured, turns_per_second: f64) -> Option<u64> {
-    let (beyond, of, bound) = measured.beyond?;
-    let needed = would_pass_with(beyond, of, bound)?;
-    seconds_for(needed.saturating_sub(of), turns_per_second)
+/// How many more seconds of the same would decide: prove a pass where the value is within the pass
+/// bound, a failure where it is above the warn bound. Between them nothing decides.
+fn more_seconds(measured: &Measured, interval: Interval, limit: Limit, turns_per_second: f64) -> Option<u64> {
+    let passing = interval.measured < limit.pass;
+    if !passing && interval.measured <= limit.warn {
+        return None;
+    }
+    let Some(beyond) = &measured.beyond else {
+        // An interval of blocks shrinks with the root of their number.
+        let (bound, edge) = if passing { (limit.pass, interval.upper?) } else { (limit.warn, interval.lower?) };
+        let factor = ((edge - interval.measured) / (bound - interval.measured)).powi(2);
+        let blocks = measured.samples as f64 * (factor - 1.0).max(0.0);
+        return (blocks.is_finite() && blocks < 1e5).then_some(5 * blocks.ceil() as u64);
+    };
+    let needed = if passing {
+        would_pass_with(beyond.pass.0, measured.samples, beyond.pass.1)?
+    } else {
+        would_fail_with(beyond.warn.0, measured.samples, beyond.warn.1)?
+    };
+    seconds_for(needed.saturating_sub(measured.samples), turns_per_second)
 }
 
 fn seconds_for(turns: u64, turns_per_second: f64) -> Option<u64> {

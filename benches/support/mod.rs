@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::SystemTime;
@@ -101,7 +101,7 @@ impl Drop for Mock {
 
 /// A GET with the system's own means: HTTP/1.0, so that the body ends with the connection.
 pub(crate) fn get(base: &str, path: &str) -> String {
-    use std::io::{Read, Write};
+    use std::io::Read;
     let address = base.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(address).expect("the admin listener is there");
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("the request is sent");
@@ -133,12 +133,13 @@ pub(crate) fn quantile(values: &mut [u64], share: f64) -> u64 {
 
 /// Prints a report and keeps it, dated, in `benches/results/`.
 pub(crate) fn keep(name: &str, text: &str) {
-    print!("{text}");
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes());
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
     let path = folder.join(format!("{}-{name}.md", &date[..10]));
     let text = format!("# {name}, {date}\n\n{cores} shared cores, everything on this machine.\n\n{text}");
     std::fs::write(&path, text).expect("the results can be written");
-    println!("kept in {}", path.display());
+    let _ = writeln!(out, "kept in {}", path.display());
 }

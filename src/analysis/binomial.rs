@@ -56,18 +56,28 @@ pub fn samples_for_rate(bound: f64) -> u64 {
 /// `bound`; `None` where no number would, or none that anybody would wait for.
 pub fn would_pass_with(successes: u64, trials: u64, bound: f64) -> Option<u64> {
     let share = successes as f64 / trials.max(1) as f64;
-    if share >= bound {
-        return None;
-    }
+    let proves = |trials: u64| at_most((share * trials as f64).ceil() as u64, trials, bound) <= 1.0 - CONFIDENCE;
+    if share < bound { enough(trials, proves) } else { None }
+}
+
+/// How many trials, of which the same share succeeds as now, would prove the rate to be above
+/// `bound`; likewise.
+pub fn would_fail_with(successes: u64, trials: u64, bound: f64) -> Option<u64> {
+    let share = successes as f64 / trials.max(1) as f64;
     let proves = |trials: u64| {
-        let successes = (share * trials as f64).ceil() as u64;
-        at_most(successes, trials, bound) <= 1.0 - CONFIDENCE
+        let successes = (share * trials as f64).floor() as u64;
+        successes > 0 && 1.0 - at_most(successes - 1, trials, bound) <= 1.0 - CONFIDENCE
     };
-    let mut high = trials.max(1);
+    if share > bound { enough(trials, proves) } else { None }
+}
+
+/// About the fewest trials from `now` on that prove something which more of the same proves too.
+fn enough(now: u64, proves: impl Fn(u64) -> bool) -> Option<u64> {
+    let mut high = now.max(1);
     while !proves(high) {
         high = high.checked_mul(2).filter(|high| *high <= 100_000_000)?;
     }
-    let mut low = trials;
+    let mut low = now;
     while low + 1 < high {
         let middle = u64::midpoint(low, high);
         if proves(middle) { high = middle } else { low = middle }
@@ -107,5 +117,8 @@ mod tests {
         assert!((1_000..3_000).contains(&needed), "{needed}");
         assert!(at_most((0.005 * needed as f64).ceil() as u64, needed, 0.01) <= 0.05);
         assert_eq!(would_pass_with(20, 1_000, 0.01), None);
+        let needed = would_fail_with(6, 100, 0.05).unwrap();
+        assert!((1_000..3_000).contains(&needed), "{needed}");
+        assert_eq!(would_fail_with(5, 100, 0.05), None);
     }
 }

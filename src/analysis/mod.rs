@@ -7,7 +7,7 @@ mod generator;
 mod needs;
 mod quantile;
 
-pub use binomial::{rate_interval, samples_for_quantile, samples_for_rate, would_pass_with};
+pub use binomial::{rate_interval, samples_for_quantile, samples_for_rate, would_fail_with, would_pass_with};
 pub use blocks::{LEAST_BLOCKS, blocks_interval};
 pub use capacity::capacity;
 pub use generator::generator_causes;

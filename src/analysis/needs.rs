@@ -20,7 +20,12 @@ pub fn steady_needed(budgets: &[Budget], turns_per_second: f64) -> Duration {
         |turns: u64| Duration::try_from_secs_f64(turns as f64 * MARGIN / turns_per_second).unwrap_or(Duration::MAX);
     let needed = |budget: &Budget| match budget.metric {
         BudgetMetric::Latency(metric, _) if metric.is_of_tokens() => {
-            Duration::from_nanos((BLOCK * LEAST_BLOCKS as i64) as u64)
+            // Only blocks in which a turn starts count; turns come as a Poisson process.
+            let block = Duration::from_nanos(BLOCK as u64);
+            let filled = 1.0 - (-turns_per_second * block.as_secs_f64()).exp();
+            let margin = if filled > 0.999 { 1.0 } else { MARGIN };
+            let blocks = (LEAST_BLOCKS as f64 * margin / filled).ceil().min(1e6);
+            block.saturating_mul(blocks as u32)
         }
         BudgetMetric::Latency(_, statistic) => turns(samples_for_quantile(statistic.quantile())),
         BudgetMetric::ErrorRate => turns(samples_for_rate(budget.limit.pass)),
@@ -41,6 +46,7 @@ mod tests {
     fn what_each_budget_wants() {
         let seconds = |text: &str, rate: f64| steady_needed(&[Budget::parse(text).unwrap()], rate).as_secs();
         assert_eq!(seconds("itl.p95=1s", 1_000.0), 100);
+        assert_eq!(seconds("itl.p95=1s", 0.5), 120);
         assert_eq!(seconds("ttft.p95=1s", 2.5), 30);
         assert_eq!(seconds("ttft.p99=1s", 2.5), 135);
         assert_eq!(seconds("error_rate=1%", 2.5), 135);

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+/// The variable of the bearer key where none is named.
+pub(super) const DEFAULT_KEY_VARIABLE: &str = "CAPACITY_CHECK_API_KEY";
+
 pub(super) const EXAMPLES: &str = "\
 Examples:
   capacity-check --users 500
@@ -76,7 +79,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "target", help_heading = "Target")]
     pub(crate) mock_config: Option<PathBuf>,
     /// The environment variable that holds the bearer key.
-    #[arg(long, value_name = "NAME", default_value = "CAPACITY_CHECK_API_KEY", help_heading = "Target")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_KEY_VARIABLE, help_heading = "Target")]
     pub(crate) api_key_env: String,
     /// A header to send with every turn, 'Name: value'; repeatable, never shown.
     #[arg(long, value_name = "HEADER", help_heading = "Target")]
@@ -99,7 +102,7 @@ pub(crate) struct RunArgs {
     pub(crate) turn_timeout: String,
 
     /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. Those that
-    /// are given stand instead of the default ones. [default: ttft.p95=1s,3s itl.p95=200ms,500ms
+    /// are given stand instead of the default ones, but for error_rate, which always holds. [default: ttft.p95=1s,3s itl.p95=200ms,500ms
     /// error_rate=1%,5%]
     #[arg(long, value_name = "BUDGET", help_heading = "Verdict")]
     pub(crate) budget: Vec<String>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
+use super::resolve::Secrets;
 use crate::clock::{self, Nanos};
 use crate::driver::{Driver, Live, Prompt, Session};
 use crate::net::read_bounded;
@@ -65,17 +66,21 @@ struct Model {
 pub(super) async fn first_model(
     client: &reqwest::Client,
     base: &Url,
+    secrets: &Secrets,
     key: Option<&Secret>,
 ) -> Result<String, PreflightError> {
     let url = format!("{}/models", base.as_str().trim_end_matches('/'));
     let failed = |answer: &str, check: &str| PreflightError::Models {
         url: url.clone(),
-        answer: escaped(answer, SHOWN),
+        answer: escaped(&secrets.redacted(answer), SHOWN),
         check: check.to_owned(),
     };
     let mut request = client.get(&url);
     if let Some(key) = key {
         request = request.bearer_auth(key.expose());
+    }
+    for (name, value) in &secrets.headers {
+        request = request.header(name, value.expose());
     }
     let response = request.send().await.map_err(|error| {
         let cause = innermost(&error);
@@ -144,14 +149,14 @@ pub(super) async fn preflight(
     if turn.outcome != Outcome::Completed {
         return Err(PreflightError::Turn {
             url: url.to_owned(),
-            model: model.to_owned(),
+            model: escaped(model, SHOWN),
             outcome: turn.outcome,
             detail: turn.detail,
             check: check(turn.outcome),
         });
     }
     if turn.tokens == 0 {
-        return Err(PreflightError::Empty { url: url.to_owned(), model: model.to_owned() });
+        return Err(PreflightError::Empty { url: url.to_owned(), model: escaped(model, SHOWN) });
     }
     let mock = match admin {
         Some(admin) => in_journal(admin, marker.trim_matches(['[', ']']), after).await?,

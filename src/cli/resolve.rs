@@ -5,12 +5,13 @@ use std::time::Duration;
 use mock_llm::distribution::{Distribution, Unit, Written, parse_duration};
 use url::Url;
 
-use super::args::{FailOn, RunArgs};
+use super::args::{DEFAULT_KEY_VARIABLE, FailOn, Profile, RunArgs};
 use super::folder;
 use crate::scenario::{
-    AbortOn, Budget, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets, is_private, ladder, plain_url,
+    AbortOn, Budget, BudgetMetric, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets, is_private,
+    ladder, plain_url,
 };
-use crate::secret::Secret;
+use crate::secret::{Secret, redacted};
 
 /// What is sent but never shown.
 #[derive(Debug, Default)]
@@ -22,6 +23,18 @@ pub(super) struct Secrets {
     /// The token of the mock's admin listener.
     pub(super) admin_token: Option<Secret>,
 }
+
+impl Secrets {
+    /// A foreign text without these.
+    pub(super) fn redacted(&self, text: &str) -> String {
+        let headers = self.headers.iter().map(|(_, value)| value);
+        let all: Vec<Secret> = self.key.iter().chain(&self.admin_token).chain(headers).cloned().collect();
+        redacted(text, &all)
+    }
+}
+
+/// The longest duration that makes sense, and far from what a clock's arithmetic can hold.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
 
 /// The problems found so far.
 #[derive(Default)]
@@ -38,7 +51,12 @@ impl Problems {
     }
 
     fn duration(&mut self, flag: &str, text: Option<&str>, default: Duration) -> Duration {
-        text.and_then(|text| self.take(flag, parse_duration(text))).unwrap_or(default)
+        let found = text.and_then(|text| self.take(flag, parse_duration(text))).unwrap_or(default);
+        if found > LONGEST {
+            self.add(flag, "is above 30 days");
+            return default;
+        }
+        found
     }
 }
 
@@ -55,7 +73,7 @@ pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem
     let budgets = budgets(args, &mut problems);
     let abort_on = problems.take("--abort-on", AbortOn::parse(&args.abort_on)).flatten();
     let max_duration =
-        args.max_duration.as_deref().and_then(|text| problems.take("--max-duration", parse_duration(text)));
+        args.max_duration.as_deref().map(|text| problems.duration("--max-duration", Some(text), LONGEST));
     if max_duration.is_some_and(|most| most.is_zero()) {
         problems.add("--max-duration", "should be above 0");
     }
@@ -122,7 +140,11 @@ fn secrets(args: &RunArgs, problems: &mut Problems) -> Secrets {
             None => problems.add("--header", "write it like 'Name: value'"),
         }
     }
-    Secrets { key: variable(&args.api_key_env), headers, admin_token: variable("MOCK_LLM_ADMIN_TOKEN") }
+    let key = variable(&args.api_key_env);
+    if key.is_none() && args.api_key_env != DEFAULT_KEY_VARIABLE {
+        problems.add("--api-key-env", format!("the environment has no {}", args.api_key_env));
+    }
+    Secrets { key, headers, admin_token: variable("MOCK_LLM_ADMIN_TOKEN") }
 }
 
 fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
@@ -142,6 +164,7 @@ fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
         problems.add("--ca-file", format!("cannot read {}: {error}", path.display()));
     }
     let base = base?;
+    let Profile::Openai = args.profile;
     for (flag, url) in [("--target", Some(&base)), ("--mock-admin", mock_admin.as_ref())] {
         if let Some(url) = url {
             check_consent(flag, url, args, problems);
@@ -183,6 +206,9 @@ fn load(args: &RunArgs, problems: &mut Problems) -> Load {
     }
     let think = args.think.as_deref().unwrap_or(think);
     let think = problems.take("--think", Distribution::parse(think, Unit::Duration));
+    if think.as_ref().is_some_and(|think| think.mean() > LONGEST.as_micros() as f64) {
+        problems.add("--think", "is above 30 days");
+    }
     if args.turns == 0 {
         problems.add("--turns", "should be 1 or more");
     }
@@ -228,11 +254,13 @@ fn tiers(args: &RunArgs, problems: &mut Problems) -> Vec<u32> {
 }
 
 /// The budgets that were typed, or the default ones; the last of a metric and statistic counts.
+/// That of the error rate always stands: latencies of turns that completed say nothing about a
+/// target that breaks most of them off.
 fn budgets(args: &RunArgs, problems: &mut Problems) -> Vec<Budget> {
-    if args.budget.is_empty() {
-        return default_budgets();
+    let mut budgets = default_budgets();
+    if !args.budget.is_empty() {
+        budgets.retain(|budget| budget.metric == BudgetMetric::ErrorRate);
     }
-    let mut budgets: Vec<Budget> = Vec::new();
     for budget in args.budget.iter().filter_map(|text| problems.take("--budget", Budget::parse(text))) {
         budgets.retain(|kept| kept.metric != budget.metric);
         budgets.push(budget);

@@ -30,7 +30,7 @@ use crate::record::Journal;
 use crate::report::{summary, tier_table};
 use crate::result::{End, RunResult, TargetInfo, Verdict};
 use crate::scenario::{BudgetMetric, Scenario, Target};
-use crate::secret::Secret;
+use crate::secret::{Secret, escaped};
 use crate::trace::MockAdmin;
 use crate::verdict::judge;
 
@@ -143,7 +143,7 @@ async fn get_ready(scenario: &mut Scenario, secrets: &Secrets) -> Result<Ready, 
     let key = secrets.key.as_ref().filter(|_| child.is_none());
     let model = match &scenario.model {
         Some(model) => model.clone(),
-        None => first_model(&client, &base, key).await?,
+        None => first_model(&client, &base, secrets, key).await?,
     };
     scenario.model = Some(model.clone());
     let driver = driver(&base, &model, key, secrets, &tls, limits(scenario))?;
@@ -193,7 +193,7 @@ fn say_what_it_means(console: Console, scenario: &Scenario, ready: &Ready) {
         console.say(&Translation { users: *users, think, turn: ready.seen.turn }.to_string());
     }
     let model = if ready.seen.mock { "our mock LLM" } else { "not our mock LLM (--real-model)" };
-    console.say(&format!("Target {}, model {}: {model}.", ready.target.url, ready.target.model));
+    console.say(&format!("Target {}, model {}: {model}.", ready.target.url, escaped(&ready.target.model, 200)));
 }
 
 /// Interrupt and terminate signals as requests: the first drains, the second stops at once.

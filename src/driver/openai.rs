@@ -15,8 +15,9 @@
 //! that went wrong is the outcome.
 //!
 //! A chunk whose delta has content that is not empty is one token; a role-only chunk is none.
-//! A kept-alive connection that turns out to be closed before a byte of the response came is
-//! replaced once: the server closed it while we were writing, which is no failure of the target.
+//! A kept-alive connection that turns out to be closed within a second of the request, before a
+//! byte of the response came, is replaced once: the server closed it while we were writing, which
+//! is no failure of the target.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -40,7 +41,7 @@ use crate::clock;
 use crate::net::sse::Decoder;
 use crate::net::{ConnectError, Endpoint, Frame, HttpConnection, HttpError};
 use crate::record::{Outcome, Turn};
-use crate::secret::{Secret, escaped};
+use crate::secret::{Secret, escaped, redacted};
 
 /// The characters of a foreign text that are kept.
 const DETAIL: usize = 200;
@@ -57,6 +58,8 @@ pub struct OpenAi {
     headers: HeaderMap,
     model: String,
     limits: Limits,
+    /// What must not be shown, though the target repeat it.
+    secrets: Vec<Secret>,
 }
 
 /// What one user keeps between turns: a connection and the conversation so far.
@@ -105,13 +108,15 @@ impl OpenAi {
         .map(|(name, value)| (name.to_owned(), Secret::new(value)));
         for (name, value) in fixed.iter().chain(&bearer).chain(extra) {
             let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()));
-            let (Ok(parsed_name), Ok(parsed_value)) = parsed else {
+            let (Ok(parsed_name), Ok(mut parsed_value)) = parsed else {
                 return Err(HeaderError { name: name.clone() });
             };
+            parsed_value.set_sensitive(true);
             headers.insert(parsed_name, parsed_value);
         }
         let path = format!("{}/chat/completions", base.path().trim_end_matches('/'));
-        Ok(Self { endpoint, path, headers, model: model.to_owned(), limits })
+        let secrets = key.into_iter().chain(extra.iter().map(|(_, value)| value)).cloned().collect();
+        Ok(Self { endpoint, path, headers, model: model.to_owned(), limits, secrets })
     }
 
     /// Speaks one turn; see [`super::Driver::turn`].
@@ -140,9 +145,12 @@ impl OpenAi {
             }
             Err(Failure { outcome, detail, connection }) => {
                 exchange.turn.outcome = outcome;
-                exchange.turn.detail = escaped(&detail, DETAIL);
+                exchange.turn.detail = escaped(&redacted(&detail, &self.secrets), DETAIL);
                 exchange.turn.ended = clock::monotonic();
+                exchange.turn.released = exchange.turn.ended;
                 session.connection = connection;
+                // What was not answered was not said: many models refuse two user messages in a row.
+                session.messages.pop();
             }
         }
     }
@@ -189,7 +197,7 @@ impl OpenAi {
         if let Some(mut connection) = kept {
             match self.send(&mut connection, body, exchange).await? {
                 Ok(response) => return Ok((connection, response)),
-                Err(HttpError::Closed | HttpError::Reset) => exchange.turn.retries += 1,
+                Err(HttpError::Closed | HttpError::Reset) if was_closing(&connection) => exchange.turn.retries += 1,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -219,6 +227,12 @@ impl OpenAi {
         exchange.watchdog.sign(clock::monotonic());
         result.map_err(silence)
     }
+}
+
+/// Whether a kept connection failed so soon after the request that the server must have been
+/// closing it already. Later the request was at work, and its failure is the target's.
+fn was_closing(connection: &HttpConnection) -> bool {
+    connection.sent_at().is_none_or(|sent| clock::monotonic() - sent < clock::SECOND)
 }
 
 /// A turn in progress.
@@ -335,11 +349,25 @@ async fn read_stream(
     }
     ended?;
     // The turn is over; what remains is to read the body's end, so that the connection can be used again.
-    let rest = poll_fn(|cx| connection.poll_frame(cx, body));
-    if let Ok(Some(Ok(_))) = tokio::time::timeout(AFTER_DONE, rest).await {
-        return Err(Failure::new(Outcome::Protocol, "data after [DONE]"));
-    }
-    Ok(())
+    let rest = poll_fn(|cx| {
+        loop {
+            match connection.poll_frame(cx, body) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let mut more = false;
+                    if decoder.feed(&frame.data, |_| more = true).is_err() || more {
+                        return Poll::Ready(Err(Failure::new(Outcome::Protocol, "an event after [DONE]")));
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    let rest = tokio::time::timeout(AFTER_DONE, rest).await;
+    // The user goes on from here: what the target takes to end the body is no lag of ours.
+    let free = if rest.is_ok() { connection.stamp().latest } else { clock::monotonic() };
+    exchange.turn.released = free.max(exchange.turn.ended);
+    rest.unwrap_or(Ok(()))
 }
 
 /// Decodes one piece of the body. True when it held the terminal event.
@@ -353,14 +381,17 @@ fn take_frame(
         Some(left) => left,
         None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
     };
-    let (mut tokens, mut done) = (0, false);
+    let (mut tokens, mut done, mut followed) = (0, false, false);
     let (reply, failed) = (&mut exchange.reply, &mut exchange.failed);
     let fed = decoder.feed(&frame.data, |event| {
         if done {
             return;
         }
         match read_event(event.data, reply) {
-            Ok(Said::Token) => tokens += 1,
+            Ok(Said::Token) => {
+                tokens += 1;
+                followed = event.rest > 0;
+            }
             Ok(Said::Done) => done = true,
             Ok(Said::Other) => {}
             Err(failure) => {
@@ -370,6 +401,9 @@ fn take_frame(
     });
     if tokens > 0 {
         arrivals.add(frame.stamp, tokens, exchange.turn, exchange.live);
+    }
+    if tokens == 0 || followed {
+        arrivals.follow(frame.stamp);
     }
     if done {
         exchange.turn.ended = frame.stamp.latest;

@@ -10,6 +10,8 @@ use crate::record::{Arrival, Turn};
 pub(super) struct Arrivals {
     open: ReadStamp,
     tokens: u64,
+    /// Whether something else came after the newest token with the same read.
+    followed: bool,
     flushed_read: u64,
 }
 
@@ -23,13 +25,19 @@ impl Arrivals {
         self.tokens += tokens;
     }
 
+    /// Something that is no token came with the read of this stamp.
+    pub(super) fn follow(&mut self, stamp: ReadStamp) {
+        self.followed |= self.tokens > 0 && self.open.read == stamp.read;
+    }
+
     /// Nothing more of the open read will come: writes its arrival down.
     ///
     /// The stamp is that of the read's last segment. It is exact where the read brought one
-    /// token and ended with a line; of several tokens, or before a torn one, any can have come
-    /// with an earlier segment, so there it is the upper bound of the arrival.
+    /// token, nothing after it, and ended with a line; of several tokens, or before something
+    /// else, any can have come with an earlier segment, so there it is an upper bound.
     pub(super) fn flush(&mut self, turn: &mut Turn, live: Live<'_>) {
         let tokens = std::mem::take(&mut self.tokens);
+        let followed = std::mem::take(&mut self.followed);
         if tokens == 0 {
             return;
         }
@@ -37,7 +45,7 @@ impl Arrivals {
         let latest = stamp.latest;
         match turn.last_token {
             None => {
-                let exact = tokens == 1 && stamp.whole && stamp.kernel;
+                let exact = tokens == 1 && !followed && stamp.whole && stamp.kernel;
                 let earliest = if exact { latest } else { stamp.earliest.max(turn.sent.unwrap_or(turn.started)) };
                 turn.first_token = Some(Arrival { latest, earliest: earliest.min(latest) });
                 live.first_token(latest - turn.intended);
@@ -71,6 +79,16 @@ mod tests {
             arrivals.flush(&mut turn, Live::nobody());
             assert_eq!(turn.first_token, Some(Arrival { latest: 9_000, earliest }));
         }
+    }
+
+    #[test]
+    fn a_token_with_something_after_it_is_a_bound() {
+        let (mut arrivals, mut turn) = (Arrivals::default(), Turn::new(0, 0));
+        arrivals.follow(stamp(1, 9_000, 5_000, true));
+        arrivals.add(stamp(1, 9_000, 5_000, true), 1, &mut turn, Live::nobody());
+        arrivals.follow(stamp(1, 9_000, 5_000, true));
+        arrivals.flush(&mut turn, Live::nobody());
+        assert_eq!(turn.first_token, Some(Arrival { latest: 9_000, earliest: 5_000 }));
     }
 
     #[test]

@@ -200,6 +200,8 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             // The load goes on while the last measured turns end: they end as the others did.
             let until = Until::Drained(end, end + self.turn_limit + SECOND);
             stopped = self.stage(tier, Stage::Drain, 0, until).await;
+            // Measured turns that are cut off count nowhere: then the tier is not whole.
+            complete = stopped.is_none();
         }
         (TierRun { users, window, complete, usage }, stopped)
     }
@@ -273,20 +275,30 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
     fn take(&mut self, report: Report) -> Option<Stop> {
         match report {
             Report::Second(second, delta) => {
-                let whole = self.timeline.add(second, &delta)?;
-                self.started += whole.started;
-                (self.progress)(Progress::Second { t_s: second, delta: &whole });
-                self.guard(&whole)
+                let whole = self.timeline.add(second, &delta);
+                self.seconds(whole)
             }
             Report::Pending { shard, oldest, at } => {
                 self.pending[shard] = (oldest, at);
                 None
             }
-            Report::Empty => {
+            Report::Empty(last) => {
                 self.empty += 1;
-                None
+                let whole = self.timeline.end(last);
+                self.seconds(whole)
             }
         }
+    }
+
+    /// Tells seconds that are whole; `Some` if a guard is tripped by one.
+    fn seconds(&mut self, whole: Vec<(u64, Delta)>) -> Option<Stop> {
+        let mut stop = None;
+        for (t_s, delta) in &whole {
+            self.started += delta.started;
+            (self.progress)(Progress::Second { t_s: *t_s, delta });
+            stop = stop.or_else(|| self.guard(delta));
+        }
+        stop
     }
 
     fn guard(&mut self, second: &Delta) -> Option<Stop> {
@@ -322,6 +334,8 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         while let Ok(report) = self.reports.try_recv() {
             self.take(report);
         }
+        let rest = self.timeline.finish();
+        self.seconds(rest);
         Ok(Output {
             record,
             tiers,

@@ -36,8 +36,8 @@ pub(super) enum Report {
     Second(u64, Box<Delta>),
     /// The earliest intended start of a turn that is expected or open, as seen at a moment.
     Pending { shard: usize, oldest: Nanos, at: Nanos },
-    /// The last user has gone.
-    Empty,
+    /// The last user has gone; the last second that was told.
+    Empty(u64),
 }
 
 /// What a shard's thread is given.
@@ -170,7 +170,7 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record
     drop(users);
     pulse.last(&shard, &start);
     // The controller may have gone already; then nobody asks.
-    let _ = start.reports.send(Report::Empty);
+    let _ = start.reports.send(Report::Empty(pulse.second - 1));
     match Rc::try_unwrap(shard) {
         Ok(shard) => shard.recorder.into_inner().into_record(),
         Err(_) => unreachable!("every user's task has ended"),

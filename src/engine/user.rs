@@ -30,8 +30,8 @@ pub(super) async fn live(shard: Rc<Shard>, number: u32, comes: Nanos) {
         let turn = speak(&shard, &mut plan, &mut session, intended).await;
         drop(pending);
         let pause = if turn.outcome.is_error() { PAUSE_AFTER_FAILURE } else { 0 };
-        // From the kernel's stamp of the terminal event, not from when this task got to see it.
-        intended = turn.ended + plan.think().max(pause);
+        // From the kernel's stamp of the reply's end, not from when this task got to see it.
+        intended = turn.released + plan.think().max(pause);
     }
 }
 
@@ -50,6 +50,7 @@ async fn speak(shard: &Shard, plan: &mut UserPlan, session: &mut Session, intend
     if cut {
         turn.outcome = Outcome::Interrupted;
         turn.ended = clock::monotonic();
+        turn.released = turn.ended;
         *session = Session::default();
     }
     shard.recorder.borrow_mut().finish(place, &turn);

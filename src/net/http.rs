@@ -26,10 +26,13 @@ use crate::clock::Nanos;
 /// hyper's read buffer, which bounds the response's headers too.
 const BUFFER: usize = 16 << 10;
 
+/// hyper's half of a connection: the future that reads and writes.
+type Driven = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
+
 /// One keep-alive connection.
 pub struct HttpConnection {
     sender: http1::SendRequest<Full<Bytes>>,
-    connection: Option<Pin<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>>,
+    connection: Option<Pin<Box<Driven>>>,
     traffic: Rc<Traffic>,
     /// How long connecting took.
     pub times: ConnectTimes,

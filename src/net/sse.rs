@@ -15,6 +15,8 @@ pub struct Event<'a> {
     pub data: &'a [u8],
     /// The last event id seen so far.
     pub id: &'a [u8],
+    /// Bytes of the same piece that come after it.
+    pub rest: usize,
 }
 
 /// An event or a line is larger than the limit.
@@ -85,11 +87,11 @@ impl Decoder {
                 bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
             }
             if self.line.is_empty() {
-                self.take_line(line, &mut take)?;
+                self.take_line(line, bytes.len(), &mut take)?;
             } else {
                 self.line.extend_from_slice(line);
                 let mut whole = std::mem::take(&mut self.line);
-                self.take_line(&whole, &mut take)?;
+                self.take_line(&whole, bytes.len(), &mut take)?;
                 whole.clear();
                 self.line = whole;
             }
@@ -102,12 +104,12 @@ impl Decoder {
         if self.data.len() + more > self.limit { Err(TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
-    fn take_line(&mut self, mut line: &[u8], take: &mut impl FnMut(Event<'_>)) -> Result<(), TooLarge> {
+    fn take_line(&mut self, mut line: &[u8], rest: usize, take: &mut impl FnMut(Event<'_>)) -> Result<(), TooLarge> {
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         if line.is_empty() {
-            self.dispatch(take);
+            self.dispatch(rest, take);
             return Ok(());
         }
         self.within_limit(line.len())?;
@@ -134,9 +136,9 @@ impl Decoder {
         Ok(())
     }
 
-    fn dispatch(&mut self, take: &mut impl FnMut(Event<'_>)) {
+    fn dispatch(&mut self, rest: usize, take: &mut impl FnMut(Event<'_>)) {
         if std::mem::take(&mut self.has_data) {
-            take(Event { name: &self.name, data: &self.data, id: &self.id });
+            take(Event { name: &self.name, data: &self.data, id: &self.id, rest });
             self.data.clear();
         }
         self.name.clear();

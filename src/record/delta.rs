@@ -118,6 +118,8 @@ pub struct TimelinePoint {
 #[derive(Debug)]
 pub struct Timeline {
     shards: usize,
+    /// The last second of each shard that has ended.
+    ended: Vec<u64>,
     open: BTreeMap<u64, (usize, Delta)>,
     /// The seconds that are complete.
     pub points: Vec<TimelinePoint>,
@@ -126,30 +128,56 @@ pub struct Timeline {
 impl Timeline {
     /// An empty timeline of so many shards.
     pub fn new(shards: usize) -> Self {
-        Self { shards, open: BTreeMap::new(), points: Vec::new() }
+        Self { shards, ended: Vec::new(), open: BTreeMap::new(), points: Vec::new() }
     }
 
-    /// Takes one shard's second; returns it whole once every shard has told it.
-    pub fn add(&mut self, second: u64, delta: &Delta) -> Option<Delta> {
+    /// Takes one shard's second; returns the seconds that are whole now.
+    pub fn add(&mut self, second: u64, delta: &Delta) -> Vec<(u64, Delta)> {
         let (told, merged) = self.open.entry(second).or_default();
         *told += 1;
         merged.merge(delta);
-        if *told < self.shards {
-            return None;
+        self.complete(false)
+    }
+
+    /// A shard has ended, and told `last` as its last second; returns the seconds that are whole now.
+    pub fn end(&mut self, last: u64) -> Vec<(u64, Delta)> {
+        self.ended.push(last);
+        self.complete(false)
+    }
+
+    /// No shard will tell more; returns what is left.
+    pub fn finish(&mut self) -> Vec<(u64, Delta)> {
+        self.complete(true)
+    }
+
+    /// Closes seconds in order, as far as every shard that still runs has told them.
+    fn complete(&mut self, all: bool) -> Vec<(u64, Delta)> {
+        let mut whole = Vec::new();
+        while let Some(entry) = self.open.first_entry() {
+            let second = *entry.key();
+            let expected = self.shards - self.ended.iter().filter(|last| **last < second).count();
+            if entry.get().0 < expected && !all {
+                break;
+            }
+            let (_, merged) = entry.remove();
+            self.points.push(point(second, &merged));
+            whole.push((second, merged));
         }
-        let (_, merged) = self.open.remove(&second)?;
-        let quantile = |share| merged.ttft.get().map(|ttft| ttft.value_at_quantile(share));
-        self.points.push(TimelinePoint {
-            t_s: second,
-            users: merged.users,
-            in_flight: merged.in_flight,
-            turns: merged.turns,
-            tokens: merged.tokens,
-            errors: merged.errors,
-            ttft_p50_us: quantile(0.5),
-            ttft_p95_us: quantile(0.95),
-        });
-        Some(merged)
+        whole
+    }
+}
+
+fn point(second: u64, merged: &Delta) -> TimelinePoint {
+    let quantile = |share| merged.ttft.get().map(|ttft| ttft.value_at_quantile(share));
+    TimelinePoint {
+        t_s: second,
+        users: merged.users,
+        in_flight: merged.in_flight,
+        turns: merged.turns,
+        tokens: merged.tokens,
+        errors: merged.errors,
+        ttft_p50_us: quantile(0.5),
+        ttft_p95_us: quantile(0.95),
     }
 }
 
@@ -158,14 +186,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_is_complete_when_every_shard_has_told_it() {
+    fn a_second_is_complete_when_every_shard_that_still_runs_has_told_it() {
         let mut timeline = Timeline::new(2);
         let delta = Delta { users: 3, tokens: 7, ..Delta::default() };
-        assert!(timeline.add(1, &delta).is_none());
-        assert!(timeline.add(2, &delta).is_none());
-        let whole = timeline.add(1, &delta).unwrap();
-        assert_eq!((whole.users, whole.tokens), (6, 14));
-        assert_eq!(timeline.points.len(), 1);
-        assert_eq!((timeline.points[0].t_s, timeline.points[0].ttft_p50_us), (1, None));
+        assert!(timeline.add(1, &delta).is_empty());
+        assert!(timeline.add(2, &delta).is_empty());
+        let whole = timeline.add(1, &delta);
+        assert_eq!((whole.len(), whole[0].1.users, whole[0].1.tokens), (1, 6, 14));
+        // The other shard ended with second 1: the rest is this one's alone.
+        assert_eq!(timeline.end(1).len(), 1);
+        assert_eq!(timeline.add(3, &delta).len(), 1);
+        assert_eq!(timeline.finish().len(), 0);
+        let tokens: Vec<_> = timeline.points.iter().map(|point| (point.t_s, point.tokens)).collect();
+        assert_eq!(tokens, [(1, 14), (2, 7), (3, 7)]);
     }
 }

@@ -179,6 +179,7 @@ impl TierRecord {
             self.note_above(offset, Metric::Ttft);
         }
         self.note_above(offset, Metric::Turn);
+        self.note_above(offset, Metric::Tpot);
         if matches!(turn.outcome, Outcome::ConnectRefused | Outcome::ConnectTimeout | Outcome::Dns | Outcome::Tls) {
             self.note_above(offset, Metric::Connect);
         }

@@ -33,6 +33,8 @@ pub struct Turn {
     pub last_token: Option<Nanos>,
     /// When the terminal event arrived, or the turn was given up.
     pub ended: Nanos,
+    /// When the user could go on: the end of the response's body, or `ended`.
+    pub released: Nanos,
     /// Content tokens received.
     pub tokens: u64,
     /// Gaps between arrivals of tokens, in microseconds. Tokens of one read are one arrival.
@@ -57,6 +59,7 @@ impl Turn {
             first_token: None,
             last_token: None,
             ended: started,
+            released: started,
             tokens: 0,
             gaps: Vec::new(),
             retries: 0,

@@ -42,13 +42,14 @@ impl Target {
 /// # Errors
 /// A sentence that says what was expected.
 pub fn plain_url(text: &str) -> Result<Url, String> {
+    // A text with an @ may hold a password: it is not repeated.
+    let named = if text.contains('@') { "the URL".to_owned() } else { format!("`{text}`") };
     let url: Url =
-        text.parse().map_err(|error| format!("`{text}` is no URL ({error}); write it like http://host:port"))?;
+        text.parse().map_err(|error| format!("{named} is no URL ({error}); write it like http://host:port"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(format!("`{text}` should begin with http:// or https:// and name a host"));
+        return Err(format!("{named} should begin with http:// or https:// and name a host"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // The text holds a password: it is not repeated.
         return Err("the URL carries a user name or password; use the environment or --header instead".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
@@ -109,6 +110,9 @@ mod tests {
         assert_eq!(Target::openai_base("http://h:1/api/v2").unwrap().as_str(), "http://h:1/api/v2");
         assert!(Target::openai_base("http://u:hunter2@h").unwrap_err().contains("environment"));
         assert!(!Target::openai_base("http://u:hunter2@h").unwrap_err().contains("hunter2"));
+        for text in ["ftp://u:hunter2@h", "http://u:hunter2@h:99999"] {
+            assert!(!Target::openai_base(text).unwrap_err().contains("hunter2"));
+        }
         assert!(Target::openai_base("ftp://h").unwrap_err().contains("http://"));
         assert!(Target::openai_base("h:80").is_err());
     }

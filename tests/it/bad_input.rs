@@ -190,3 +190,26 @@ fn a_broken_mock_file_is_told_whole() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
 }
+
+#[test]
+fn a_target_that_repeats_the_key_is_not_quoted() {
+    let echo = Server::start(|mut stream, _| {
+        if read_request(&stream) {
+            let body = "{\"error\":\"Invalid key. Received=sk-hunter2\"}";
+            let _ = write!(
+                stream,
+                "HTTP/1.1 401 Unauthorized\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    for model in [&["--model", "m"][..], &[]] {
+        let out = tempfile::tempdir().unwrap();
+        let mut command = tool();
+        command.env("CAPACITY_CHECK_API_KEY", "sk-hunter2").args(["--users", "5", "--target", &echo.base]).args(model);
+        let output = command.arg("--out").arg(out.path()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4));
+        assert!(stderr.contains("Received=[redacted]") && !stderr.contains("hunter2"), "{stderr}");
+    }
+}

@@ -227,6 +227,12 @@ fn what_is_clear_is_decided() {
     let warn = judged(steady, &few_errors, &[Budget::parse("error_rate=1%,5%").unwrap()]);
     assert_eq!(warn.verdict, Verdict::Warn);
     assert!(warn.tiers[0].budgets[0].more_seconds.is_some_and(|seconds| seconds > 100), "{:?}", warn.tiers[0].budgets);
+    // Above the warn bound, but too few to prove it: more would, and that is what is said.
+    let slow: Vec<Simulated> = turns(3_050_000.0, 0.0).into_iter().step_by(10).collect();
+    let above = judged(steady, &slow, &[Budget::parse("ttft.p50=1s,3s").unwrap()]);
+    let above = &above.tiers[0].budgets[0];
+    assert!(above.measured.is_some_and(|measured| measured > 3e6) && above.verdict == Verdict::Warn, "{above:?}");
+    assert!(above.reason.contains("more of the same would decide"), "{above:?}");
     assert_eq!(verdict(steady, &[], &budgets), Verdict::Inconclusive);
     assert_eq!(verdict(steady, &turns(300_000.0, 0.0), &[]), Verdict::Inconclusive);
 }

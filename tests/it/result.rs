@@ -83,7 +83,20 @@ fn json_has_standard_output_for_itself() {
 /// an exit code. Where another tenant of this machine holds the generator up the run must be
 /// inconclusive, whatever the budgets say; then it is tried again, a few times.
 fn expect(mock: &Mock, budgets: &[&str], verdict: Verdict, code: i32, text: &str) {
-    let flags = ["--tiers", "30", "--think", "200ms", "--ramp", "0.3s", "--steady", "3s", "--steady-max", "3s"];
+    let flags = [
+        "--tiers",
+        "30",
+        "--think",
+        "200ms",
+        "--ramp",
+        "0.3s",
+        "--steady",
+        "3s",
+        "--steady-max",
+        "3s",
+        "--budget",
+        "error_rate=5%",
+    ];
     for _ in 0..6 {
         let ran = run_against(mock, &[&flags[..], budgets].concat());
         let result = ran.result();
@@ -105,7 +118,7 @@ fn expect(mock: &Mock, budgets: &[&str], verdict: Verdict, code: i32, text: &str
 fn exit_codes_follow_the_verdict() {
     let _machine = quiet();
     let mock = Mock::start("[models.m]\nttft = \"60ms\"\ngap = \"40ms\"\ntokens = 3");
-    let generous = ["--budget", "ttft.p95=5s,6s", "--budget", "error_rate=5%"];
+    let generous = ["--budget", "ttft.p95=5s,6s"];
     expect(&mock, &generous, Verdict::Pass, 0, "carries 30 users, and perhaps more");
     // Three seconds are no 20 blocks of 5 s: never a pass.
     expect(&mock, &["--budget", "itl.p95=60s"], Verdict::Inconclusive, 3, "30 users were not decided");
@@ -167,12 +180,17 @@ fn a_result_reads_back_as_it_was_written() {
     let _machine = load();
     let mock = Mock::start("[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3\nfaults = { error_event = 0.3 }");
     let ran = (0..20)
-        .map(|_| run_against(&mock, &["--tiers", "5", "--quick", "--think", "100ms", "--abort-on", "never"]))
+        .map(|_| {
+            run_against(&mock, &["--tiers", "5", "--quick", "--think", "100ms", "--abort-on", "never", "--shards", "2"])
+        })
         .find(|ran| ran.code != 4)
         .unwrap();
     let value = ran.value();
     holds_schema(&value);
     let read: RunResult = serde_json::from_value(value.clone()).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), value);
+    // Two shards end at different times: no second of either is missing.
+    assert_eq!(read.timeline.iter().map(|point| point.tokens).sum::<u64>(), read.totals.tokens);
+    assert_eq!(read.timeline.iter().map(|point| point.turns).sum::<u64>(), read.totals.started);
     assert!(!read.tiers[0].examples.is_empty() && !read.tiers[0].failed_metrics.is_empty());
 }
