@@ -28,6 +28,7 @@ const TOKENS: &str = "400";
 fn main() {
     // The raw reader holds thousands of sockets in this process.
     capacity_check::engine::prepare(6_000).expect("this machine carries 6,000 sockets");
+    keep_off_the_first_core();
     // `cargo bench --bench cost -- mock` runs one part alone, and keeps nothing.
     let parts: Vec<String> = std::env::args().skip(1).filter(|part| !part.starts_with('-')).collect();
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|named| named == part);
@@ -54,11 +55,14 @@ fn main() {
 
 /// CPU an event of both readers, in turn.
 fn events(text: &mut String) -> f64 {
-    let _ = writeln!(text, "## CPU an event: {STREAMS} streams of 20 tokens/s, {SECONDS} s each, in turn\n");
+    let _ = writeln!(
+        text,
+        "## CPU an event: {STREAMS} streams of 20 tokens/s, {SECONDS} s each, in turn, the mock on the first core\n"
+    );
     let _ = writeln!(text, "| round | raw epoll reader, us | capacity-check, us | ratio |\n|---|---|---|---|");
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        let mock = Mock::start(&["--ttft", "50ms", "--gap", "50ms", "--tokens", TOKENS]);
+        let mock = Mock::start_on_first_core(&["--ttft", "50ms", "--gap", "50ms", "--tokens", TOKENS]);
         let raw = raw_reader(&mock, STREAMS).cpu_us_an_event;
         drop(mock);
         let ours = tool_cost();
@@ -73,7 +77,7 @@ fn events(text: &mut String) -> f64 {
 
 /// CPU microseconds an event of the tool: its own CPU over the events of the steady seconds.
 fn tool_cost() -> f64 {
-    let mock = Mock::start(&["--ttft", "50ms", "--gap", "50ms", "--tokens", TOKENS]);
+    let mock = Mock::start_on_first_core(&["--ttft", "50ms", "--gap", "50ms", "--tokens", TOKENS]);
     let tiers = STREAMS.to_string();
     let seconds = format!("{SECONDS}s");
     let result = run(
@@ -218,12 +222,6 @@ fn mock_rate(text: &mut String) -> bool {
         text,
         "## The mock: one thread on the first core, {STREAMS} streams, {SECONDS} s, a raw reader on the others\n"
     );
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut others = CpuSet::new();
-    for core in 1..cores {
-        others.set(core).expect("a core");
-    }
-    sched_setaffinity(Pid::from_raw(0), &others).expect("the reader keeps off the first core");
     let _ = writeln!(
         text,
         "| gap | tokens/s | late p99, at most ms | CPU, cores | CPU a token, us | first core stolen, ms |\n|---|---|---|---|---|---|"
@@ -243,6 +241,17 @@ fn mock_rate(text: &mut String) -> bool {
         if held { "held by at least one round" } else { "not held by any round" }
     );
     held
+}
+
+/// Leaves the first core to the mock, so that every round has the same place for everybody. The
+/// tool, started from here, inherits it.
+fn keep_off_the_first_core() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut others = CpuSet::new();
+    for core in 1..cores {
+        others.set(core).expect("a core");
+    }
+    sched_setaffinity(Pid::from_raw(0), &others).expect("this process may choose its cores");
 }
 
 /// How long the first core was given to other machines so far, ms (`/proc/stat`, 100 ticks a second).

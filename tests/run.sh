@@ -20,4 +20,9 @@ command -v cargo >/dev/null || {
   exit 1
 }
 
-exec cargo test --workspace --locked "$@"
+if [ $# -gt 0 ]; then
+  exec cargo test --workspace --locked "$@"
+fi
+# Examples in the documentation first, so that the runner's last summary is one of tests.
+cargo test --workspace --locked --doc
+exec cargo test --workspace --locked --lib --test '*'
