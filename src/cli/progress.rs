@@ -38,13 +38,8 @@ impl Live {
     pub(super) fn take(&mut self, progress: &Progress<'_>) {
         match progress {
             Progress::Stage { users, stage, length, .. } => {
-                let name = match stage {
-                    Stage::Ramp => "ramp",
-                    Stage::Steady => "steady",
-                    Stage::Drain => "drain",
-                };
                 let seconds = (length / SECOND) as u64;
-                self.stage = format!("{users} users, {name}");
+                self.stage = format!("{users} users, {}", stage.name());
                 match &self.bar {
                     Some(bar) => {
                         bar.set_length(seconds);

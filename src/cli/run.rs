@@ -22,7 +22,7 @@ use crate::analysis::steady_needed;
 use crate::clock;
 use crate::driver::openai::OpenAi;
 use crate::driver::{Driver, Limits};
-use crate::engine::{self, Interrupt, Output, Progress, Settings, Stage};
+use crate::engine::{self, Interrupt, Output, Progress, Settings};
 use crate::exit::Exit;
 use crate::net::{Endpoint, TlsSettings, client_config, shared_client};
 use crate::plan::{Plan, Translation};
@@ -266,14 +266,11 @@ fn note(journal: &mut Journal, epoch: clock::Nanos, progress: &Progress<'_>) -> 
     let t_s = (clock::monotonic() - epoch) as f64 / clock::SECOND as f64;
     match progress {
         Progress::Second { t_s, delta } => journal.second(*t_s, delta),
-        Progress::Stage { users, stage, length, .. } => {
-            let stage = match stage {
-                Stage::Ramp => "ramp",
-                Stage::Steady => "steady",
-                Stage::Drain => "drain",
-            };
-            journal.event(t_s, stage, &json!({ "users": users, "length_s": *length as f64 / clock::SECOND as f64 }))
-        }
+        Progress::Stage { users, stage, length, .. } => journal.event(
+            t_s,
+            stage.name(),
+            &json!({ "users": users, "length_s": *length as f64 / clock::SECOND as f64 }),
+        ),
         Progress::Stopping(stop) => journal.event(t_s, "stopping", &json!(format!("{stop:?}"))),
     }
 }

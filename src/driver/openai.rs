@@ -19,7 +19,8 @@
 //! byte of the response came, is replaced once: the server closed it while we were writing, which
 //! is no failure of the target.
 
-use std::fmt;
+mod event;
+
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -28,12 +29,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use serde::Deserialize;
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde_json::json;
-use serde_json::value::RawValue;
 use url::Url;
 
+use self::event::{Said, read_event};
 use super::reply::Arrivals;
 use super::watchdog::Watchdog;
 use super::{Limits, Live, Prompt};
@@ -409,121 +408,4 @@ fn take_frame(
         exchange.turn.ended = frame.stamp.latest;
     }
     fed.map(|()| done).map_err(|error| Failure::new(Outcome::Protocol, error.to_string()))
-}
-
-/// What one event says.
-enum Said {
-    Token,
-    Done,
-    Other,
-}
-
-/// Reads one event's data; appends its text to `reply`, where that is wanted.
-fn read_event(data: &[u8], reply: &mut Option<String>) -> Result<Said, Failure> {
-    if data == b"[DONE]" {
-        return Ok(Said::Done);
-    }
-    let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
-        Failure::new(Outcome::Protocol, format!("{error} in the event: {}", String::from_utf8_lossy(data)))
-    })?;
-    if let Some(error) = chunk.error {
-        return Err(Failure::new(Outcome::ErrorEvent, error.get()));
-    }
-    let content =
-        chunk.choices.and_then(|choices| choices.0).and_then(|choice| choice.delta).and_then(|delta| delta.content);
-    match content.map(RawValue::get) {
-        None | Some("null" | "\"\"") => Ok(Said::Other),
-        Some(text) => {
-            if let Some(reply) = reply {
-                let text: String = serde_json::from_str(text)
-                    .map_err(|_| Failure::new(Outcome::Protocol, format!("content that is no text: {text}")))?;
-                reply.push_str(&text);
-            }
-            Ok(Said::Token)
-        }
-    }
-}
-
-/// The parts of a `chat.completion.chunk` that are read, borrowed from the event.
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Option<FirstChoice<'a>>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-}
-
-/// The first of a list of choices, read without making the list: this is done for every token.
-struct FirstChoice<'a>(Option<Choice<'a>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for FirstChoice<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct First;
-        impl<'de> Visitor<'de> for First {
-            type Value = Option<Choice<'de>>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of choices")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let first = list.next_element()?;
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(first)
-            }
-        }
-        deserializer.deserialize_seq(First).map(Self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn said(data: &str) -> Result<(&'static str, String), Outcome> {
-        let mut reply = Some(String::new());
-        match read_event(data.as_bytes(), &mut reply) {
-            Ok(said) => {
-                let said = match said {
-                    Said::Token => "token",
-                    Said::Done => "done",
-                    Said::Other => "other",
-                };
-                Ok((said, reply.unwrap_or_default()))
-            }
-            Err(failure) => Err(failure.outcome),
-        }
-    }
-
-    #[test]
-    fn only_content_is_a_token() {
-        let event = |delta: &str| {
-            format!("{{\"id\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{delta}}},{{\"index\":1}}],\"usage\":null}}")
-        };
-        assert_eq!(said("[DONE]"), Ok(("done", String::new())));
-        assert_eq!(said(&event("{\"role\":\"assistant\",\"content\":\"\"}")), Ok(("other", String::new())));
-        assert_eq!(said(&event("{\"content\":null}")), Ok(("other", String::new())));
-        assert_eq!(said(&event("{}")), Ok(("other", String::new())));
-        assert_eq!(said(&event("{\"content\":\" a\\n\\ud55c\"}")), Ok(("token", " a\n한".to_owned())));
-        assert_eq!(said("{\"choices\":[],\"usage\":{\"total_tokens\":1}}"), Ok(("other", String::new())));
-    }
-
-    #[test]
-    fn errors_inside_a_stream_have_their_outcome() {
-        assert_eq!(said("{\"error\":{\"message\":\"no\"}}"), Err(Outcome::ErrorEvent));
-        assert_eq!(said("{\"choices\":[{\"delta\":{\"content\":\" half"), Err(Outcome::Protocol));
-        assert_eq!(said("<html>"), Err(Outcome::Protocol));
-        assert_eq!(said("{\"choices\":\"none\"}"), Err(Outcome::Protocol));
-        assert_eq!(said("{\"error\":null,\"choices\":[]}"), Ok(("other", String::new())));
-    }
 }

@@ -49,6 +49,17 @@ pub enum Stage {
     Drain,
 }
 
+impl Stage {
+    /// The word, in the run journal and in live progress.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ramp => "ramp",
+            Self::Steady => "steady",
+            Self::Drain => "drain",
+        }
+    }
+}
+
 /// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {

@@ -81,18 +81,8 @@ impl HttpConnection {
     /// Whether another request can be sent: the peer has not closed and the last response was
     /// read to its end. Looks at the socket, does not wait.
     pub fn is_usable(&mut self) -> bool {
-        self.poll_connection(&mut Context::from_waker(Waker::noop()));
+        drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
         self.connection.is_some() && self.sender.is_ready()
-    }
-
-    /// Drives reading and writing; a connection that has ended is dropped.
-    fn poll_connection(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection
-            && connection.as_mut().poll(cx).is_ready()
-        {
-            // Its error, if any, reaches the request or the body as well.
-            self.connection = None;
-        }
     }
 
     /// Sends a request and waits for the response's head.
@@ -104,11 +94,7 @@ impl HttpConnection {
         let mut response = pin!(self.sender.send_request(request));
         let connection = &mut self.connection;
         poll_fn(|cx| {
-            if let Some(driven) = connection
-                && driven.as_mut().poll(cx).is_ready()
-            {
-                *connection = None;
-            }
+            drive(connection, cx);
             response.as_mut().poll(cx)
         })
         .await
@@ -128,7 +114,7 @@ impl HttpConnection {
     /// The next piece of a response body; `None` at its end.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>, body: &mut Incoming) -> Poll<Option<Result<Frame, HttpError>>> {
         loop {
-            self.poll_connection(cx);
+            drive(&mut self.connection, cx);
             let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) else { return Poll::Ready(None) };
             match frame.map(hyper::body::Frame::into_data) {
                 Ok(Ok(data)) => return Poll::Ready(Some(Ok(Frame { data, stamp: self.stamp() }))),
@@ -136,6 +122,14 @@ impl HttpConnection {
                 Err(error) => return Poll::Ready(Some(Err(classify(&error, HttpError::Truncated)))),
             }
         }
+    }
+}
+
+/// Drives reading and writing; a connection that has ended is dropped.
+fn drive(connection: &mut Option<Pin<Box<Driven>>>, cx: &mut Context<'_>) {
+    if connection.as_mut().is_some_and(|driven| driven.as_mut().poll(cx).is_ready()) {
+        // Its error, if any, reaches the request or the body as well.
+        *connection = None;
     }
 }
 

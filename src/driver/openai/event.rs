@@ -1,0 +1,131 @@
+//! One event of a chat completion stream, read without I/O and, where its text is not wanted,
+//! without a copy: this is done for every token.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::Failure;
+use crate::record::Outcome;
+
+/// What one event says.
+pub(super) enum Said {
+    /// Content that is not empty.
+    Token,
+    /// `[DONE]`.
+    Done,
+    /// Anything else: a role, usage, an end.
+    Other,
+}
+
+/// Reads one event's data; appends its text to `reply`, where that is wanted.
+pub(super) fn read_event(data: &[u8], reply: &mut Option<String>) -> Result<Said, Failure> {
+    if data == b"[DONE]" {
+        return Ok(Said::Done);
+    }
+    let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
+        Failure::new(Outcome::Protocol, format!("{error} in the event: {}", String::from_utf8_lossy(data)))
+    })?;
+    if let Some(error) = chunk.error {
+        return Err(Failure::new(Outcome::ErrorEvent, error.get()));
+    }
+    let content =
+        chunk.choices.and_then(|choices| choices.0).and_then(|choice| choice.delta).and_then(|delta| delta.content);
+    match content.map(RawValue::get) {
+        None | Some("null" | "\"\"") => Ok(Said::Other),
+        Some(text) => {
+            if let Some(reply) = reply {
+                let text: String = serde_json::from_str(text)
+                    .map_err(|_| Failure::new(Outcome::Protocol, format!("content that is no text: {text}")))?;
+                reply.push_str(&text);
+            }
+            Ok(Said::Token)
+        }
+    }
+}
+
+/// The parts of a `chat.completion.chunk` that are read, borrowed from the event.
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    choices: Option<FirstChoice<'a>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    delta: Option<Delta<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+}
+
+/// The first of a list of choices, read without making the list.
+struct FirstChoice<'a>(Option<Choice<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for FirstChoice<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct First;
+        impl<'de> Visitor<'de> for First {
+            type Value = Option<Choice<'de>>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of choices")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let first = list.next_element()?;
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(first)
+            }
+        }
+        deserializer.deserialize_seq(First).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(data: &str) -> Result<(&'static str, String), Outcome> {
+        let mut reply = Some(String::new());
+        match read_event(data.as_bytes(), &mut reply) {
+            Ok(said) => {
+                let said = match said {
+                    Said::Token => "token",
+                    Said::Done => "done",
+                    Said::Other => "other",
+                };
+                Ok((said, reply.unwrap_or_default()))
+            }
+            Err(failure) => Err(failure.outcome),
+        }
+    }
+
+    #[test]
+    fn only_content_is_a_token() {
+        let event = |delta: &str| {
+            format!("{{\"id\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{delta}}},{{\"index\":1}}],\"usage\":null}}")
+        };
+        assert_eq!(said("[DONE]"), Ok(("done", String::new())));
+        assert_eq!(said(&event("{\"role\":\"assistant\",\"content\":\"\"}")), Ok(("other", String::new())));
+        assert_eq!(said(&event("{\"content\":null}")), Ok(("other", String::new())));
+        assert_eq!(said(&event("{}")), Ok(("other", String::new())));
+        assert_eq!(said(&event("{\"content\":\" a\\n\\ud55c\"}")), Ok(("token", " a\n한".to_owned())));
+        assert_eq!(said("{\"choices\":[],\"usage\":{\"total_tokens\":1}}"), Ok(("other", String::new())));
+    }
+
+    #[test]
+    fn errors_inside_a_stream_have_their_outcome() {
+        assert_eq!(said("{\"error\":{\"message\":\"no\"}}"), Err(Outcome::ErrorEvent));
+        assert_eq!(said("{\"choices\":[{\"delta\":{\"content\":\" half"), Err(Outcome::Protocol));
+        assert_eq!(said("<html>"), Err(Outcome::Protocol));
+        assert_eq!(said("{\"choices\":\"none\"}"), Err(Outcome::Protocol));
+        assert_eq!(said("{\"error\":null,\"choices\":[]}"), Ok(("other", String::new())));
+    }
+}
