@@ -1,6 +1,7 @@
 //! capacity-check: how many users an LLM chat deployment carries, what runs out first, and what
 //! must change.
 
+pub mod account;
 pub mod analysis;
 pub mod cli;
 pub mod clock;

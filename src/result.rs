@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
 use crate::metric::Metric;
-use crate::record::{Example, TierRecord, TimelinePoint, Totals, encode};
+use crate::record::{
+    Example, OutcomeCounts, Step, StepRecord, Steps, TierRecord, TimelinePoint, Totals, encode,
+};
 
 /// The version of the form; it rises when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -78,6 +80,9 @@ pub struct RunResult {
     pub totals: Counts,
     /// The generator over the whole run.
     pub generator: GeneratorResult,
+    /// What users did besides turns, over the whole run.
+    #[serde(default)]
+    pub steps: BTreeMap<Step, StepResult>,
     /// A point a second.
     pub timeline: Vec<TimelinePoint>,
 }
@@ -94,10 +99,13 @@ pub struct Tool {
 /// What was tested.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TargetInfo {
-    /// `embedded` or `openai`.
+    /// `embedded`, `openai` or `librechat`.
     pub kind: String,
     /// The base URL.
     pub url: String,
+    /// The endpoint of LibreChat that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub endpoint: Option<String>,
     /// The model that was asked for.
     pub model: String,
     /// Whether a turn was found in the journal of our mock.
@@ -144,19 +152,26 @@ pub struct Counts {
     pub tokens: u64,
     /// Requests sent again because a kept-alive connection was closing.
     pub retries: u64,
+    /// Streams taken up again after they had broken off.
+    #[serde(default)]
+    pub resumes: u64,
+    /// Words of whole texts that never arrived as tokens: somebody subscribed late.
+    #[serde(default)]
+    pub unseen_tokens: u64,
 }
 
 impl From<&Totals> for Counts {
     fn from(totals: &Totals) -> Self {
-        let outcomes = serde_json::to_value(&totals.outcomes).and_then(serde_json::from_value);
         Self {
             intended: totals.intended,
             started: totals.started,
             dropped: totals.dropped,
-            outcomes: outcomes.expect("outcomes are a map of numbers"),
+            outcomes: by_name(&totals.outcomes),
             errors: totals.outcomes.errors(),
             tokens: totals.tokens,
             retries: totals.retries,
+            resumes: totals.resumes,
+            unseen_tokens: totals.unseen,
         }
     }
 }
@@ -192,6 +207,17 @@ pub struct TierResult {
     /// The generator during the steady phase.
     pub generator: TierGenerator,
     /// A few turns of each outcome but success, with what the target said.
+    pub examples: Vec<Example>,
+}
+
+/// One step: how often it was done, how it ended, how long it took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepResult {
+    /// How it ended.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Of those that succeeded.
+    pub latency: MetricResult,
+    /// A few of those that did not.
     pub examples: Vec<Example>,
 }
 
@@ -380,6 +406,21 @@ pub fn metrics(record: &TierRecord) -> BTreeMap<Metric, MetricResult> {
             Some((metric, result))
         })
         .collect()
+}
+
+/// The steps of a run, by name.
+pub fn steps_of(steps: &Steps) -> BTreeMap<Step, StepResult> {
+    let result = |(step, record): (Step, &StepRecord)| {
+        let latency = MetricResult::new(&record.latency, 0);
+        (step, StepResult { outcomes: by_name(&record.outcomes), latency, examples: record.examples.clone() })
+    };
+    steps.iter().map(result).collect()
+}
+
+/// Outcomes by their names.
+fn by_name(outcomes: &OutcomeCounts) -> BTreeMap<String, u64> {
+    let names = serde_json::to_value(outcomes).and_then(serde_json::from_value);
+    names.expect("outcomes are a map of numbers")
 }
 
 /// The metrics of one tier's failed turns, by name.

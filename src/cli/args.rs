@@ -10,11 +10,14 @@ pub(super) const DEFAULT_KEY_VARIABLE: &str = "CAPACITY_CHECK_API_KEY";
 pub(super) const EXAMPLES: &str = "\
 Examples:
   capacity-check --users 500
-      The tiers 50, 100 and 500 against the bundled mock LLM.
+      The tiers 50, 100 and 500 against the embedded deployment.
   capacity-check --users 500 --quick
       A first look in under 45 s; not comparable, never fails.
   capacity-check --users 200 --target http://127.0.0.1:8000 --mock-admin http://127.0.0.1:8090
       An OpenAI-compatible gateway before a mock LLM of yours.
+  capacity-check --users 100 --profile librechat --target https://chat.staging.internal \\
+      --mock-admin http://mock.staging.internal:8090 --accounts accounts.csv
+      LibreChat, before a mock LLM of yours; `accounts create` makes the list.
   capacity-check --headcount 2000 --active-share 25% --budget 'ttft.p95=800ms,2s'
       2,000 people of whom a quarter chat at once, with a budget of your own.
   capacity-check mock-llm --ttft 'lognormal 300ms 900ms' --slots 64
@@ -41,6 +44,9 @@ pub(crate) struct RunArgs {
     /// Between turns: a duration or a distribution. [default: lognormal 15s 45s (median, p95)]
     #[arg(long, value_name = "DIST", help_heading = "Load")]
     pub(crate) think: Option<String>,
+    /// The share of turns that the user cancels in the middle of the reply, such as 5%.
+    #[arg(long, value_name = "SHARE", help_heading = "Load")]
+    pub(crate) cancel_share: Option<String>,
     /// Turns of a conversation; the next one begins without history.
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Load")]
     pub(crate) turns: u32,
@@ -63,13 +69,30 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub(crate) shards: Option<usize>,
 
-    /// Base URL of the deployment; without it the bundled mock LLM is started and tested.
+    /// Base URL of the deployment; without it an embedded one is started and tested: the reference
+    /// deployment before the mock LLM.
     #[arg(long, value_name = "URL", help_heading = "Target")]
     pub(crate) target: Option<String>,
     /// How the deployment is spoken to.
     #[arg(long, value_enum, default_value_t = Profile::Openai, help_heading = "Target")]
     pub(crate) profile: Profile,
-    /// The model to ask for. [default: the first that the target lists]
+    /// Processes of the embedded reference deployment. [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "target", help_heading = "Target")]
+    pub(crate) reference_workers: Option<usize>,
+    /// The custom endpoint to ask. [default: the one that reaches our mock]
+    #[arg(long, value_name = "NAME", requires = "target", help_heading = "Target")]
+    pub(crate) endpoint: Option<String>,
+    /// The users' accounts, CSV with the columns email,password, or id,email,username (tokens are
+    /// minted with JWT_SECRET from the environment), or token, or cookie.
+    #[arg(long, value_name = "FILE", requires = "target", help_heading = "Target")]
+    pub(crate) accounts: Option<PathBuf>,
+    /// Make the accounts by registration, before the run; they stay there.
+    #[arg(long, requires = "target", conflicts_with = "accounts", help_heading = "Target")]
+    pub(crate) register: bool,
+    /// Logins and registrations a second, before the first tier.
+    #[arg(long, value_name = "RATE", default_value_t = 5.0, help_heading = "Target")]
+    pub(crate) login_rate: f64,
+    /// The model to ask for. [default: the first that the target lists, or that is our mock's]
     #[arg(long, value_name = "NAME", help_heading = "Target")]
     pub(crate) model: Option<String>,
     /// Admin listener of the mock LLM behind the target; its token is read from MOCK_LLM_ADMIN_TOKEN.
@@ -139,6 +162,8 @@ pub(crate) struct RunArgs {
 pub(crate) enum Profile {
     /// OpenAI's chat completions over SSE.
     Openai,
+    /// LibreChat's web API, v0.7.9 and later.
+    Librechat,
 }
 
 /// What fails a run besides a failure.

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use crate::clock::{Nanos, SECOND};
 use crate::engine::{Output, Prepared, Stop, TierRun};
-use crate::record::{TierRecord, TimelinePoint};
+use crate::record::{Steps, TierRecord, TimelinePoint};
 use crate::result::{
     Capacity, Counts, End, GeneratorResult, RunResult, SCHEMA_VERSION, TargetInfo, TierGenerator, TierResult, Tool,
-    Verdict, failed_metrics, metrics,
+    Verdict, failed_metrics, metrics, steps_of,
 };
 use crate::scenario::Scenario;
 
@@ -19,11 +19,14 @@ pub(super) struct Facts<'a> {
     pub(super) epoch: Nanos,
     pub(super) ended: Nanos,
     pub(super) prepared: Prepared,
+    /// What users did before the first tier.
+    pub(super) steps: Steps,
 }
 
 /// The result of a run, not judged yet.
 pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
-    let Facts { scenario, target, started, epoch, ended, prepared } = facts;
+    let Facts { scenario, target, started, epoch, ended, prepared, mut steps } = facts;
+    steps.merge(output.record.steps.clone());
     let totals = Counts::from(&output.record.totals());
     let mut records = output.record.tiers.into_iter();
     let tiers =
@@ -46,6 +49,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         capacity: Capacity { users: None, not_passed: None },
         tiers,
         totals,
+        steps: steps_of(&steps),
         generator: GeneratorResult {
             shards: scenario.shards,
             cores: std::thread::available_parallelism().map_or(1, usize::from),

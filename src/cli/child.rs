@@ -1,4 +1,4 @@
-//! The bundled mock LLM as a child process, which ends with its parent.
+//! The bundled mock LLM and the reference deployment as child processes, which end with their parent.
 
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -6,74 +6,94 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mock_llm::cli::Listening;
+use serde::de::DeserializeOwned;
 use url::Url;
+
+use crate::secret::Secret;
 
 /// How long the child may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A running mock LLM.
-pub(super) struct MockChild {
-    child: Child,
-    /// The base of its API, with `/v1`.
-    pub(super) api: Url,
-    /// Its admin listener.
-    pub(super) admin: Url,
+/// A child of ours: this program with a subcommand.
+struct Own(Child);
+
+impl Own {
+    /// Starts a subcommand and reads the one line in which it says where it listens.
+    fn start<L: DeserializeOwned>(name: &str, arrange: impl FnOnce(&mut Command)) -> io::Result<(Self, L)> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([name, "--exit-with-stdin"]);
+        for variable in ["MOCK_LLM_ADMIN_TOKEN", "OPENAI_API_KEY", "JWT_SECRET"] {
+            command.env_remove(variable);
+        }
+        arrange(&mut command);
+        // A process group of its own: Ctrl-C in the terminal must not end the child while open
+        // turns still read from it.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut own = Self(command.spawn()?);
+        let mut line = String::new();
+        if let Some(stdout) = own.0.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let listening = serde_json::from_str(&line)
+            .map_err(|_| io::Error::other("it did not start; what it said stands above"))?;
+        Ok((own, listening))
+    }
 }
 
-impl MockChild {
-    /// Starts the mock on free ports of 127.0.0.1 and waits until it listens.
-    ///
-    /// # Errors
-    /// When it cannot be started, or says something else than where it listens.
-    pub(super) fn start(config: Option<&Path>) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["mock-llm", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--exit-with-stdin"]);
-        if let Some(config) = config {
-            command.arg("--config").arg(config);
-        }
-        // A process group of its own: Ctrl-C in the terminal must not end the mock while open
-        // turns still read from it.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).env_remove("MOCK_LLM_ADMIN_TOKEN");
-        let mut child = command.spawn()?;
-        match listening(&mut child) {
-            Ok((api, admin)) => Ok(Self { child, api, admin }),
-            Err(error) => {
-                end(&mut child);
-                Err(error)
+/// Reads a URL that a child has told.
+fn told(text: &str) -> io::Result<Url> {
+    text.parse().map_err(|_| io::Error::other(format!("{text} is no URL")))
+}
+
+impl Drop for Own {
+    /// Closes the child's standard input, on which it ends, and sees that it does.
+    fn drop(&mut self) {
+        let child = &mut self.0;
+        drop(child.stdin.take());
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+                _ => return,
             }
         }
+        // It had its chance; a kill that fails means that it has just gone.
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
-fn listening(child: &mut Child) -> io::Result<(Url, Url)> {
-    let mut line = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut line)?;
-    }
-    let silent = || io::Error::other("the mock LLM did not start; what it said stands above");
-    let listening: Listening = serde_json::from_str(&line).map_err(|_| silent())?;
-    let api = format!("{}/v1", listening.api).parse().map_err(|_| silent())?;
-    Ok((api, listening.admin.parse().map_err(|_| silent())?))
+/// The embedded deployment: the reference before the mock LLM.
+pub(super) struct Embedded {
+    /// The deployment's base.
+    pub(super) chat: Url,
+    /// The mock's admin listener.
+    pub(super) admin: Url,
+    // In this order: the deployment goes before its model.
+    _reference: Own,
+    _mock: Own,
 }
 
-impl Drop for MockChild {
-    fn drop(&mut self) {
-        end(&mut self.child);
+impl Embedded {
+    /// Starts both on free ports of 127.0.0.1 and waits until they listen.
+    ///
+    /// # Errors
+    /// When one cannot be started, or says something else than where it listens.
+    pub(super) fn start(mock_config: Option<&Path>, workers: usize, jwt_secret: &Secret) -> io::Result<Self> {
+        let named = |name: &'static str| move |error: io::Error| io::Error::other(format!("{name}: {error}"));
+        let (mock, listening) = Own::start::<mock_llm::cli::Listening>("mock-llm", |command| {
+            command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+            if let Some(config) = mock_config {
+                command.arg("--config").arg(config);
+            }
+        })
+        .map_err(named("the bundled mock LLM"))?;
+        let (reference, chat) = Own::start::<reference_chat::cli::Listening>("reference-chat", |command| {
+            command.args(["--listen", "127.0.0.1:0", "--workers", &workers.to_string()]);
+            command.arg("--upstream").arg(format!("{}/v1", listening.api));
+            command.env(reference_chat::cli::SECRET_VARIABLE, jwt_secret.expose());
+        })
+        .map_err(named("the reference deployment"))?;
+        Ok(Self { chat: told(&chat.chat)?, admin: told(&listening.admin)?, _reference: reference, _mock: mock })
     }
-}
-
-/// Closes the child's standard input, on which it ends, and sees that it does.
-fn end(child: &mut Child) {
-    drop(child.stdin.take());
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        match child.try_wait() {
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            _ => return,
-        }
-    }
-    // It had its chance; a kill that fails means that it has just gone.
-    let _ = child.kill();
-    let _ = child.wait();
 }

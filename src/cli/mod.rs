@@ -8,10 +8,13 @@ mod folder;
 mod preflight;
 mod progress;
 mod resolve;
+mod ready;
 mod run;
+mod sign_in;
 
 use clap::Parser;
 use mock_llm::cli::MockArgs;
+use reference_chat::cli::ReferenceArgs;
 
 use crate::exit::Exit;
 use args::RunArgs;
@@ -31,6 +34,8 @@ struct Cli {
 enum Command {
     /// Run the bundled mock LLM alone.
     MockLlm(MockArgs),
+    /// Run the reference deployment alone: LibreChat's shapes, the costs of Node processes.
+    ReferenceChat(ReferenceArgs),
 }
 
 /// Parses the command line and does what it says.
@@ -58,11 +63,22 @@ pub fn main() -> Exit {
     };
     let exit = match cli.command {
         Some(Command::MockLlm(args)) => runtime.block_on(mock_llm(args)),
+        Some(Command::ReferenceChat(args)) => runtime.block_on(reference_chat(args)),
         None => runtime.block_on(run::run(cli.run)),
     };
     // A read of standard input may still block a thread.
     runtime.shutdown_timeout(std::time::Duration::ZERO);
     exit
+}
+
+async fn reference_chat(args: ReferenceArgs) -> Exit {
+    match args.run().await {
+        Ok(()) => Exit::Pass,
+        Err(error) => {
+            eprintln!("capacity-check reference-chat: {error}");
+            Exit::Usage
+        }
+    }
 }
 
 async fn mock_llm(args: MockArgs) -> Exit {

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::resolve::Secrets;
 use crate::clock::{self, Nanos};
-use crate::driver::{Driver, Live, Prompt, Session};
+use crate::driver::{Driver, Live, Prompt};
 use crate::net::read_bounded;
 use crate::plan::marker;
 use crate::record::{Outcome, Turn};
@@ -43,10 +43,25 @@ pub(super) enum PreflightError {
              admin listener with --mock-admin URL, or say --real-model"
     )]
     RealModel { why: String },
+    /// Somebody was not let in.
+    #[error(
+        "{what} failed.\n  asked for {name}, after {before} that succeeded\n  came back: {outcome}: {detail}\n  check: {check}"
+    )]
+    SignIn { what: &'static str, name: String, before: usize, outcome: Outcome, detail: String, check: &'static str },
+    /// Endpoints and models could not be read.
+    #[error("the first look failed.\n  asked GET {base}/api/endpoints and /api/models\n  came back: {outcome}: {detail}\n  check: {check}")]
+    Offers { base: String, outcome: Outcome, detail: String, check: &'static str },
+    /// No endpoint and model fit.
+    #[error("no custom endpoint fits: {why}. The deployment offers {offered}. {next}")]
+    NoOffer { why: String, offered: String, next: &'static str },
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] TraceError),
 }
+
+/// What to do about a ban.
+pub(super) const BANNED: &str = "the deployment's ban: for a test set BAN_VIOLATIONS=false, remove the ban (it lasts 2 h) \
+     and restart it";
 
 /// The models that a target lists.
 #[derive(Deserialize)]
@@ -142,17 +157,18 @@ pub(super) async fn preflight(
         None => 0,
     };
     let marker = marker(run, "preflight", 0);
-    let prompt = Prompt { text: format!("Say hello. {marker}"), opens: true, continues: false };
+    let text = format!("Say hello. {marker}");
+    let prompt = Prompt { text, opens: true, continues: false, cancel_after: None };
     let now = clock::monotonic();
     let mut turn = Turn::new(now, now);
-    driver.turn(&mut Session::default(), &prompt, &mut turn, Live::nobody()).await;
+    driver.turn(&mut driver.session(0), &prompt, &mut turn, Live::nobody()).await;
     if turn.outcome != Outcome::Completed {
         return Err(PreflightError::Turn {
             url: url.to_owned(),
             model: escaped(model, SHOWN),
             outcome: turn.outcome,
             detail: turn.detail,
-            check: check(turn.outcome),
+            check: check(driver, turn.outcome),
         });
     }
     if turn.tokens == 0 {
@@ -186,26 +202,45 @@ async fn in_journal(admin: &MockAdmin, marker: &str, after: u64) -> Result<bool,
 }
 
 /// What to check when one turn did not complete.
-fn check(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::ConnectRefused => "is the server running, and the port right?",
-        Outcome::ConnectTimeout => "can this machine reach the address (firewall, VPN, wrong network)?",
-        Outcome::Dns => "the host's name in --target, and this machine's resolver",
-        Outcome::Tls => {
+pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
+    match (driver, outcome) {
+        (_, Outcome::ConnectRefused) => "is the server running, and the port right?",
+        (_, Outcome::ConnectTimeout) => "can this machine reach the address (firewall, VPN, wrong network)?",
+        (_, Outcome::Dns) => "the host's name in --target, and this machine's resolver",
+        (_, Outcome::Tls) => {
             "the certificate: --ca-file for an authority of your own, --insecure to accept any; or http instead of https"
         }
-        Outcome::Unauthorized => "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), or --header",
-        Outcome::HttpClient(404) => {
+        (Driver::OpenAi(_), Outcome::Unauthorized) => "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), or --header",
+        (Driver::LibreChat(_), Outcome::Unauthorized) => {
+            "the accounts: is JWT_SECRET that of the deployment, and do the accounts exist?"
+        }
+        (Driver::OpenAi(_), Outcome::HttpClient(404)) => {
             "the path of --target (OpenAI-compatible APIs mostly end in /v1), and the model's name in --model"
         }
-        Outcome::HttpClient(_) => "does the API take OpenAI chat completions with \"stream\": true, and this model?",
-        Outcome::RateLimited => "the target's rate limit: one turn was already too much",
-        Outcome::HttpServer(_) | Outcome::ErrorEvent => "the target's own log, and the model behind it",
-        Outcome::Protocol => {
+        (Driver::OpenAi(_), Outcome::HttpClient(_)) => {
+            "does the API take OpenAI chat completions with \"stream\": true, and this model?"
+        }
+        (Driver::LibreChat(_), Outcome::HttpClient(_)) => "is this LibreChat v0.7.9 or later, at the path of --target?",
+        (Driver::LibreChat(_), Outcome::RateLimited) => {
+            "the deployment's limits: for a test set LIMIT_MESSAGE_IP=false LIMIT_MESSAGE_USER=false \
+             LIMIT_CONCURRENT_MESSAGES=false and restart it"
+        }
+        (Driver::OpenAi(_), Outcome::RateLimited) => "the target's rate limit: one turn was already too much",
+        (Driver::LibreChat(_), Outcome::ErrorEvent) => {
+            "the deployment's own log, and the model behind it: is mock-llm running, and baseURL in librechat.yaml right?"
+        }
+        (_, Outcome::HttpServer(_) | Outcome::ErrorEvent) => "the target's own log, and the model behind it",
+        (Driver::OpenAi(_), Outcome::Protocol) => {
             "is this an OpenAI-compatible API? A web page instead of a stream means a wrong path or port"
         }
-        Outcome::Stalled | Outcome::TimedOut => "does the model answer at all, and does a proxy hold the stream back?",
-        Outcome::Truncated | Outcome::Reset => "does a proxy or time limit cut streams off?",
-        Outcome::Completed | Outcome::Interrupted => "nothing",
+        (Driver::LibreChat(_), Outcome::Protocol) => {
+            "is this LibreChat? A web page instead of a stream means a wrong path or port, or a version before v0.7.9"
+        }
+        (_, Outcome::Stalled | Outcome::TimedOut) => {
+            "does the model answer at all, and does a proxy hold the stream back?"
+        }
+        (_, Outcome::Truncated | Outcome::Reset) => "does a proxy or time limit cut streams off?",
+        (_, Outcome::Banned) => BANNED,
+        (_, Outcome::Completed | Outcome::Aborted | Outcome::Interrupted) => "nothing",
     }
 }

@@ -7,8 +7,9 @@ use url::Url;
 
 use super::args::{DEFAULT_KEY_VARIABLE, FailOn, Profile, RunArgs};
 use super::folder;
+use crate::account::{Credentials, read_list};
 use crate::scenario::{
-    AbortOn, Budget, BudgetMetric, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets, is_private,
+    AbortOn, Accounts, Budget, BudgetMetric, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets, is_private,
     ladder, plain_url,
 };
 use crate::secret::{Secret, redacted};
@@ -22,13 +23,18 @@ pub(super) struct Secrets {
     pub(super) headers: Vec<(String, Secret)>,
     /// The token of the mock's admin listener.
     pub(super) admin_token: Option<Secret>,
+    /// Signs the bearer tokens of users whose tokens are minted.
+    pub(super) jwt_secret: Option<Secret>,
+    /// The users, where a list names them.
+    pub(super) accounts: Vec<Credentials>,
 }
 
 impl Secrets {
     /// A foreign text without these.
     pub(super) fn redacted(&self, text: &str) -> String {
         let headers = self.headers.iter().map(|(_, value)| value);
-        let all: Vec<Secret> = self.key.iter().chain(&self.admin_token).chain(headers).cloned().collect();
+        let alone = [&self.key, &self.admin_token, &self.jwt_secret];
+        let all: Vec<Secret> = alone.into_iter().flatten().chain(headers).cloned().collect();
         redacted(text, &all)
     }
 }
@@ -66,10 +72,17 @@ impl Problems {
 /// Every problem, each with its flag.
 pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem>> {
     let mut problems = Problems::default();
-    let secrets = secrets(args, &mut problems);
+    let mut secrets = secrets(args, &mut problems);
     let target = target(args, &mut problems);
     let embedded = matches!(target, Some(Target::Embedded { .. }));
     let load = load(args, &mut problems);
+    if let Some(Target::LibreChat { .. }) = target {
+        let peak = load.tiers.last().copied().unwrap_or(0);
+        secrets.accounts = accounts(args, peak, &secrets, &mut problems);
+    }
+    if !(args.login_rate > 0.0 && args.login_rate <= 1_000.0) {
+        problems.add("--login-rate", "should be above 0 and at most 1000 a second");
+    }
     let budgets = budgets(args, &mut problems);
     let abort_on = problems.take("--abort-on", AbortOn::parse(&args.abort_on)).flatten();
     let max_duration =
@@ -88,9 +101,10 @@ pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = args.shards.unwrap_or_else(|| cores.saturating_sub(usize::from(embedded)).max(1));
     let scenario = Scenario {
-        name: if embedded { "embedded" } else { "openai" }.to_owned(),
+        name: target.kind().to_owned(),
         target,
         model: args.model.clone(),
+        login_rate: args.login_rate,
         load,
         budgets,
         seed: args.seed,
@@ -144,7 +158,40 @@ fn secrets(args: &RunArgs, problems: &mut Problems) -> Secrets {
     if key.is_none() && args.api_key_env != DEFAULT_KEY_VARIABLE {
         problems.add("--api-key-env", format!("the environment has no {}", args.api_key_env));
     }
-    Secrets { key, headers, admin_token: variable("MOCK_LLM_ADMIN_TOKEN") }
+    Secrets {
+        key,
+        headers,
+        admin_token: variable("MOCK_LLM_ADMIN_TOKEN"),
+        jwt_secret: variable(reference_chat::cli::SECRET_VARIABLE),
+        accounts: Vec::new(),
+    }
+}
+
+/// The users of a LibreChat deployment: one account each, for it keeps people to two turns at once.
+fn accounts(args: &RunArgs, peak: u32, secrets: &Secrets, problems: &mut Problems) -> Vec<Credentials> {
+    let Some(path) = &args.accounts else {
+        if !args.register {
+            problems.add(
+                "--accounts",
+                "LibreChat wants a login for every user: name a list with --accounts FILE (`capacity-check accounts \
+                 create` makes one), or make the accounts by --register",
+            );
+        }
+        return Vec::new();
+    };
+    let list = read_list(path, secrets.jwt_secret.is_some()).map_err(|error| error.to_string());
+    let Some(list) = problems.take("--accounts", list) else { return Vec::new() };
+    if list.len() < peak as usize {
+        let has = list.len();
+        problems.add(
+            "--accounts",
+            format!("{} has {has} accounts, but {peak} users want one each", path.display()),
+        );
+    }
+    if secrets.jwt_secret.is_none() && list.iter().any(|one| matches!(one, Credentials::Minted { .. })) {
+        problems.add("--accounts", "id,email,username want the deployment's JWT_SECRET in the environment");
+    }
+    list
 }
 
 fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
@@ -154,9 +201,17 @@ fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
         {
             problems.add("--mock-config", format!("cannot read {}: {error}", path.display()));
         }
-        return Some(Target::Embedded { mock_config: args.mock_config.clone() });
+        let reference_workers = args.reference_workers.unwrap_or(1);
+        if !(1..=256).contains(&reference_workers) {
+            problems.add("--reference-workers", "should be from 1 to 256");
+        }
+        return Some(Target::Embedded { mock_config: args.mock_config.clone(), reference_workers });
     };
-    let base = problems.take("--target", Target::openai_base(text));
+    let base = match args.profile {
+        Profile::Openai => Target::openai_base(text),
+        Profile::Librechat => plain_url(text),
+    };
+    let base = problems.take("--target", base);
     let mock_admin = args.mock_admin.as_deref().and_then(|text| problems.take("--mock-admin", plain_url(text)));
     if let Some(path) = &args.ca_file
         && let Err(error) = std::fs::metadata(path)
@@ -164,13 +219,27 @@ fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
         problems.add("--ca-file", format!("cannot read {}: {error}", path.display()));
     }
     let base = base?;
-    let Profile::Openai = args.profile;
     for (flag, url) in [("--target", Some(&base)), ("--mock-admin", mock_admin.as_ref())] {
         if let Some(url) = url {
             check_consent(flag, url, args, problems);
         }
     }
-    Some(Target::OpenAi { base, mock_admin })
+    let only_librechat =
+        [("--endpoint", args.endpoint.is_some()), ("--accounts", args.accounts.is_some()), ("--register", args.register)];
+    if args.profile != Profile::Librechat {
+        for (flag, _) in only_librechat.into_iter().filter(|(_, given)| *given) {
+            problems.add(flag, "is for --profile librechat");
+        }
+    }
+    Some(match (args.profile, &args.accounts) {
+        (Profile::Openai, _) => Target::OpenAi { base, mock_admin },
+        (Profile::Librechat, accounts) => Target::LibreChat {
+            base,
+            mock_admin,
+            endpoint: args.endpoint.clone(),
+            accounts: accounts.clone().map_or(Accounts::Registration, |file| Accounts::List { file }),
+        },
+    })
 }
 
 /// A public host is tested only where somebody says that it may be.
@@ -209,6 +278,8 @@ fn load(args: &RunArgs, problems: &mut Problems) -> Load {
     if think.as_ref().is_some_and(|think| think.mean() > LONGEST.as_micros() as f64) {
         problems.add("--think", "is above 30 days");
     }
+    let share = args.cancel_share.as_deref().map(crate::scenario::parse_share);
+    let cancel_share = share.and_then(|share| problems.take("--cancel-share", share)).unwrap_or(0.0);
     if args.turns == 0 {
         problems.add("--turns", "should be 1 or more");
     }
@@ -219,6 +290,7 @@ fn load(args: &RunArgs, problems: &mut Problems) -> Load {
         steady_max,
         think: Written::duration(think.unwrap_or(Distribution::Constant(0.0))),
         turns: args.turns,
+        cancel_share,
     }
 }
 

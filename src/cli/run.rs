@@ -2,40 +2,37 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use url::Url;
 
 use super::args::RunArgs;
 use super::assemble::{Facts, assemble};
-use super::child::MockChild;
 use super::console::Console;
 use super::folder;
-use super::preflight::{PreflightError, Seen, first_model, preflight};
+use super::preflight::PreflightError;
 use super::progress::Live;
-use super::resolve::{Secrets, resolve};
+use super::ready::{Ready, get_ready};
+use super::resolve::resolve;
+use crate::account::marked_email;
 use crate::analysis::steady_needed;
 use crate::clock;
-use crate::driver::openai::OpenAi;
-use crate::driver::{Driver, Limits};
+use crate::driver::Driver;
 use crate::engine::{self, Interrupt, Output, Progress, Settings};
 use crate::exit::Exit;
-use crate::net::{Endpoint, TlsSettings, client_config, shared_client};
 use crate::plan::{Plan, Translation};
 use crate::record::Journal;
 use crate::report::{summary, tier_table};
-use crate::result::{End, RunResult, TargetInfo, Verdict};
-use crate::scenario::{BudgetMetric, Scenario, Target};
-use crate::secret::{Secret, escaped};
-use crate::trace::MockAdmin;
+use crate::result::{End, RunResult, Verdict};
+use crate::scenario::{BudgetMetric, Scenario};
+use crate::secret::escaped;
 use crate::verdict::judge;
 
 /// Why a run did not come to its result.
-enum Failed {
+pub(super) enum Failed {
     /// Bad usage: nothing was run.
     Usage(String),
     /// Preflight failed.
@@ -91,7 +88,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     })?;
     let mut interrupts = interrupts()?;
     let ready = tokio::select! {
-        ready = Box::pin(get_ready(&mut scenario, &secrets)) => ready?,
+        ready = Box::pin(get_ready(&mut scenario, &secrets, console)) => ready?,
         _ = interrupts.wait_for(Option::is_some) => return Err(Failed::Interrupted),
     };
     say_what_it_means(console, &scenario, &ready);
@@ -99,92 +96,39 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let started = SystemTime::now();
     let epoch = clock::monotonic();
     let folder = folder::create(&args.out, &scenario.name, started).context("cannot make the folder of the run")?;
-    let journal = Journal::create(&folder.join("journal.ndjson")).context("cannot make the run journal")?;
+    let mut journal = Journal::create(&folder.join("journal.ndjson")).context("cannot make the run journal")?;
+    if let Some((mark, count)) = &ready.made {
+        let made = json!({ "first": marked_email(mark, 0), "mark": mark, "count": count });
+        journal.event(0.0, "accounts_made", &made).context("cannot write the run journal")?;
+    }
     let live = Live::new(console, !args.no_progress);
     let plan = Plan::new(&scenario, &ready.run);
     let output = execute(&scenario, plan, ready.driver, ready.seen.turn, journal, live, interrupts).await?;
-    let facts =
-        Facts { scenario: &scenario, target: ready.target, started, epoch, ended: clock::monotonic(), prepared };
-    // The mock is of no more use; a child that hangs must not hold the report up.
-    drop(ready.child);
+    let facts = Facts {
+        scenario: &scenario,
+        target: ready.target,
+        started,
+        epoch,
+        ended: clock::monotonic(),
+        prepared,
+        steps: ready.steps,
+    };
+    // They are of no more use; a child that hangs must not hold the report up.
+    drop(ready.embedded);
     let balanced = output.record.totals().is_balanced();
     let mut result = assemble(facts, output);
     judge(&mut result, &scenario.budgets, peak).context("cannot judge the result")?;
     finish(args, console, &folder, &result)?;
+    if let Some((mark, count)) = &ready.made {
+        console.say(&format!(
+            "{count} accounts cc-{mark}-N@capacity-check.test and their conversations stay in the deployment; `capacity-check \
+             accounts remove --mark {mark} --mongo-uri URI` deletes them."
+        ));
+    }
     if !balanced {
         return Err(anyhow::anyhow!("the counts of the run do not add up, which is a bug: {:?}", result.totals).into());
     }
     Ok(exit(&result, &scenario))
-}
-
-/// What a run needs besides its scenario.
-struct Ready {
-    run: String,
-    driver: Driver,
-    target: TargetInfo,
-    seen: Seen,
-    child: Option<MockChild>,
-}
-
-/// Starts the mock where it is the target, finds the model and speaks one turn.
-async fn get_ready(scenario: &mut Scenario, secrets: &Secrets) -> Result<Ready, Failed> {
-    let tls = client_config(&TlsSettings { ca_file: scenario.ca_file.clone(), insecure: scenario.insecure })
-        .map_err(|error| Failed::Usage(error.to_string()))?;
-    let client = shared_client(&tls).context("cannot set up the HTTP client")?;
-    let (child, kind, base, admin) = match &scenario.target {
-        Target::Embedded { mock_config } => {
-            let child = MockChild::start(mock_config.as_deref())
-                .map_err(|error| Failed::Preflight(format!("cannot start the bundled mock LLM: {error}")))?;
-            let (api, admin) = (child.api.clone(), child.admin.clone());
-            (Some(child), "embedded", api, Some(admin))
-        }
-        Target::OpenAi { base, mock_admin } => (None, "openai", base.clone(), mock_admin.clone()),
-    };
-    let key = secrets.key.as_ref().filter(|_| child.is_none());
-    let model = match &scenario.model {
-        Some(model) => model.clone(),
-        None => first_model(&client, &base, secrets, key).await?,
-    };
-    scenario.model = Some(model.clone());
-    let driver = driver(&base, &model, key, secrets, &tls, limits(scenario))?;
-    let admin_token = secrets.admin_token.clone().filter(|_| child.is_none());
-    let admin = admin.map(|admin| MockAdmin::new(client, admin, admin_token));
-    let run = run_name();
-    let url = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
-    let seen = preflight(&driver, &url, &model, &run, admin.as_ref(), scenario.real_model).await?;
-    let target = TargetInfo {
-        kind: kind.to_owned(),
-        url: base.to_string(),
-        model,
-        mock: seen.mock,
-        insecure: scenario.insecure,
-    };
-    Ok(Ready { run, driver, target, seen, child })
-}
-
-fn limits(scenario: &Scenario) -> Limits {
-    let timeouts = &scenario.timeouts;
-    Limits { connect: timeouts.connect, stall: timeouts.stall, turn: timeouts.turn, ..Limits::default() }
-}
-
-fn driver(
-    base: &Url,
-    model: &str,
-    key: Option<&Secret>,
-    secrets: &Secrets,
-    tls: &std::sync::Arc<rustls::ClientConfig>,
-    limits: Limits,
-) -> Result<Driver, Failed> {
-    let endpoint = Endpoint::new(base, tls, limits.connect).map_err(|error| Failed::Usage(error.to_string()))?;
-    OpenAi::new(endpoint, base, model, key, &secrets.headers, limits)
-        .map(Driver::OpenAi)
-        .map_err(|error| Failed::Usage(error.to_string()))
-}
-
-/// Names a run in its markers: short, and another one for each run.
-fn run_name() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{:x}p{:x}", since.as_millis(), std::process::id())
 }
 
 fn say_what_it_means(console: Console, scenario: &Scenario, ready: &Ready) {
@@ -192,8 +136,12 @@ fn say_what_it_means(console: Console, scenario: &Scenario, ready: &Ready) {
     for users in &scenario.load.tiers {
         console.say(&Translation { users: *users, think, turn: ready.seen.turn }.to_string());
     }
-    let model = if ready.seen.mock { "our mock LLM" } else { "not our mock LLM (--real-model)" };
-    console.say(&format!("Target {}, model {}: {model}.", ready.target.url, escaped(&ready.target.model, 200)));
+    let mock = if ready.seen.mock { "our mock LLM" } else { "not our mock LLM (--real-model)" };
+    let target = &ready.target;
+    let endpoint = target.endpoint.as_ref().map(|name| format!("endpoint {name}, ")).unwrap_or_default();
+    let kind = if ready.embedded.is_some() { "the embedded reference deployment, " } else { "" };
+    let model = escaped(&format!("{endpoint}model {}", target.model), 200);
+    console.say(&format!("Target {}: {kind}{model}: {mock}.", target.url));
 }
 
 /// Interrupt and terminate signals as requests: the first drains, the second stops at once.

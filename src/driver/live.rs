@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use crate::clock::Nanos;
-use crate::record::{Place, Recorder};
+use crate::record::{Outcome, Place, Recorder, Step};
 
 /// A turn's line to its recorder; without a recorder nothing is told.
 #[derive(Clone, Copy)]
@@ -24,6 +24,13 @@ impl<'a> Live<'a> {
     pub(super) fn arrival(self, tokens: u64, lag: Nanos, kernel: bool) {
         if let Some((recorder, place)) = self.0 {
             recorder.borrow_mut().arrival(place, tokens, lag, kernel);
+        }
+    }
+
+    /// A bearer token was renewed, or not.
+    pub(super) fn renewed(self, outcome: Outcome, took: Nanos) {
+        if let Some((recorder, _)) = self.0 {
+            recorder.borrow_mut().step(Step::Renewal, outcome, took, "");
         }
     }
 

@@ -1,13 +1,17 @@
 //! Speaking a chat turn: one file a protocol. A driver writes what happened into a [`Turn`] and
 //! tells the shard's recorder of arrivals as they come.
 
+mod exchange;
+pub mod librechat;
 mod live;
 pub mod openai;
 mod reply;
+mod stream;
 mod watchdog;
 
 use std::time::Duration;
 
+pub use exchange::HeaderError;
 pub use live::Live;
 
 use crate::record::Turn;
@@ -41,12 +45,16 @@ impl Default for Limits {
 pub enum Driver {
     /// OpenAI's chat completions, streamed.
     OpenAi(openai::OpenAi),
+    /// LibreChat's web API.
+    LibreChat(librechat::LibreChat),
 }
 
 /// What one virtual user keeps between turns.
-#[derive(Default)]
-pub struct Session {
-    openai: openai::Session,
+pub enum Session {
+    /// With [`Driver::OpenAi`].
+    OpenAi(openai::Session),
+    /// With [`Driver::LibreChat`].
+    LibreChat(librechat::Session),
 }
 
 /// What a user says, and whether the conversation goes on after it.
@@ -58,14 +66,41 @@ pub struct Prompt {
     pub opens: bool,
     /// Whether another turn will follow, so that the reply must be kept.
     pub continues: bool,
+    /// After how many tokens the user cancels the turn, if so.
+    pub cancel_after: Option<u64>,
 }
 
 impl Driver {
+    /// The session of user number `user`, as it is before the first turn.
+    pub fn session(&self, user: u32) -> Session {
+        match self {
+            Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
+            Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
+        }
+    }
+
+    /// The user comes: loads what the protocol's client loads before the first turn, into `visit`.
+    /// False where there is nothing to load.
+    pub async fn arrive(&self, session: &mut Session, visit: &mut Turn) -> bool {
+        match (self, session) {
+            (Self::LibreChat(driver), Session::LibreChat(session)) => {
+                driver.load_page(session, visit).await;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Speaks one turn. Whatever happens stands in `turn`, also when this future is dropped on
     /// the way: its outcome is `Interrupted` until another one is known.
+    ///
+    /// # Panics
+    /// With another driver's session.
     pub async fn turn(&self, session: &mut Session, prompt: &Prompt, turn: &mut Turn, live: Live<'_>) {
-        match self {
-            Self::OpenAi(driver) => driver.turn(&mut session.openai, prompt, turn, live).await,
+        match (self, session) {
+            (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
+            _ => unreachable!("a session is its driver's"),
         }
     }
 }

@@ -25,6 +25,16 @@ impl Arrivals {
         self.tokens += tokens;
     }
 
+    /// Tokens of the turn so far, the open arrival's among them.
+    pub(super) fn tokens(&self, turn: &Turn) -> u64 {
+        turn.tokens + self.tokens
+    }
+
+    /// What comes now comes on another connection, whose reads have numbers of their own.
+    pub(super) fn reconnect(&mut self) {
+        self.flushed_read = u64::MAX;
+    }
+
     /// Something that is no token came with the read of this stamp.
     pub(super) fn follow(&mut self, stamp: ReadStamp) {
         self.followed |= self.tokens > 0 && self.open.read == stamp.read;

@@ -296,7 +296,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         for (t_s, delta) in &whole {
             self.started += delta.started;
             (self.progress)(Progress::Second { t_s: *t_s, delta });
-            stop = stop.or_else(|| self.guard(delta));
+            stop = stop.or_else(|| banned(delta)).or_else(|| self.guard(delta));
         }
         stop
     }
@@ -362,6 +362,13 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             }
         }
     }
+}
+
+/// A deployment that bans is left at once: every further request would be refused, and would
+/// tell nothing about its capacity.
+fn banned(second: &Delta) -> Option<Stop> {
+    let said = second.banned.as_ref()?;
+    Some(Stop::Guard(format!("the deployment has banned its users or this address (it said: {said})")))
 }
 
 /// Waits until somebody outside asks for an end at least this hard.

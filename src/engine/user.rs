@@ -6,8 +6,8 @@ use super::Interrupt;
 use super::shard::Shard;
 use crate::clock::{self, Nanos, SECOND};
 use crate::driver::{Live, Prompt, Session};
-use crate::plan::UserPlan;
-use crate::record::{Outcome, Turn};
+use crate::plan::{Saying, UserPlan};
+use crate::record::{Outcome, Step, Turn};
 
 /// The least pause after a turn that failed, so that a target that refuses at once is not
 /// hammered by users without think time.
@@ -16,18 +16,20 @@ const PAUSE_AFTER_FAILURE: Nanos = SECOND;
 /// The life of user `number`, who comes at `comes`.
 pub(super) async fn live(shard: Rc<Shard>, number: u32, comes: Nanos) {
     let mut plan = shard.plan.user(number);
-    let mut session = Session::default();
+    let mut session = shard.driver.session(number);
     if !shard.sleep_until(comes).await {
         return;
     }
     let _present = shard.present();
-    let mut intended = comes + plan.first_wait();
+    let Some(loaded) = arrive(&shard, &mut session, comes).await else { return };
+    // Nobody says anything before the page is there, and nobody waits longer for it than it takes.
+    let mut intended = loaded.max(comes + plan.first_wait());
     loop {
         let pending = shard.expect(number, intended);
         if !shard.sleep_until(intended).await {
             return;
         }
-        let turn = speak(&shard, &mut plan, &mut session, intended).await;
+        let turn = speak(&shard, number, &mut plan, &mut session, intended).await;
         drop(pending);
         let pause = if turn.outcome.is_error() { PAUSE_AFTER_FAILURE } else { 0 };
         // From the kernel's stamp of the reply's end, not from when this task got to see it.
@@ -35,10 +37,26 @@ pub(super) async fn live(shard: Rc<Shard>, number: u32, comes: Nanos) {
     }
 }
 
+/// The user comes: loads the page, where the protocol's client has one. Gives the moment at which
+/// that is done, or `None` if the run is being stopped.
+async fn arrive(shard: &Shard, session: &mut Session, comes: Nanos) -> Option<Nanos> {
+    let mut visit = Turn::new(comes, clock::monotonic());
+    let visited = tokio::select! {
+        biased;
+        visited = shard.driver.arrive(session, &mut visit) => visited,
+        () = shard.stopped(Interrupt::Drain) => return None,
+    };
+    if visited {
+        let took = visit.ended - visit.started;
+        shard.recorder.borrow_mut().step(Step::PageLoad, visit.outcome, took, &visit.detail);
+    }
+    Some(visit.ended)
+}
+
 /// One turn, recorded whatever happens to it.
-async fn speak(shard: &Shard, plan: &mut UserPlan, session: &mut Session, intended: Nanos) -> Turn {
-    let saying = plan.say();
-    let prompt = Prompt { text: saying.text, opens: saying.opens, continues: saying.continues };
+async fn speak(shard: &Shard, number: u32, plan: &mut UserPlan, session: &mut Session, intended: Nanos) -> Turn {
+    let Saying { text, opens, continues, cancel_after } = plan.say();
+    let prompt = Prompt { text, opens, continues, cancel_after };
     let mut turn = Turn::new(intended, clock::monotonic());
     let place = shard.recorder.borrow_mut().begin(intended);
     let spoken = shard.driver.turn(session, &prompt, &mut turn, Live::new(&shard.recorder, place));
@@ -51,7 +69,7 @@ async fn speak(shard: &Shard, plan: &mut UserPlan, session: &mut Session, intend
         turn.outcome = Outcome::Interrupted;
         turn.ended = clock::monotonic();
         turn.released = turn.ended;
-        *session = Session::default();
+        *session = shard.driver.session(number);
     }
     shard.recorder.borrow_mut().finish(place, &turn);
     turn

@@ -29,6 +29,8 @@ pub struct Plan {
     pub think: Distribution,
     /// Turns of a conversation.
     pub turns: u32,
+    /// The share of turns that the user cancels in the middle of the reply, from 0 to 1.
+    pub cancel_share: f64,
     /// Seed of everything that is drawn.
     pub seed: u64,
 }
@@ -44,6 +46,7 @@ impl Plan {
             steady: (load.steady, load.steady_max.max(load.steady)),
             think: load.think.distribution,
             turns: load.turns,
+            cancel_share: load.cancel_share,
             seed: scenario.seed,
         }
     }
@@ -88,6 +91,7 @@ mod tests {
             steady: (Duration::from_mins(1), Duration::from_mins(3)),
             think: Distribution::parse(think, Unit::Duration).unwrap(),
             turns: 3,
+            cancel_share: 0.0,
             seed: 1,
         }
     }

@@ -7,6 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use super::{Plan, prompts};
 use crate::clock::Nanos;
 
+/// After how many tokens a user cancels who cancels at all.
+const CANCEL_AFTER: std::ops::RangeInclusive<u64> = 1..=20;
+
 /// One user's part of the plan, drawn from the run's seed and the user's number.
 pub struct UserPlan {
     rng: ChaCha8Rng,
@@ -15,6 +18,7 @@ pub struct UserPlan {
     number: u32,
     turn: u32,
     turns: u32,
+    cancel_share: f64,
 }
 
 /// What a user says in a turn.
@@ -26,6 +30,8 @@ pub struct Saying {
     pub opens: bool,
     /// Whether the conversation goes on after it.
     pub continues: bool,
+    /// After how many tokens of the reply the user cancels it, if so.
+    pub cancel_after: Option<u64>,
 }
 
 impl UserPlan {
@@ -38,6 +44,7 @@ impl UserPlan {
             number,
             turn: 0,
             turns: plan.turns,
+            cancel_share: plan.cancel_share,
         }
     }
 
@@ -57,10 +64,13 @@ impl UserPlan {
         let (turn, place) = (self.turn, self.turn % self.turns);
         self.turn += 1;
         let prompt = prompts::ALL[self.rng.random_range(0..prompts::ALL.len())];
+        let cancels = self.cancel_share > 0.0 && self.rng.random_bool(self.cancel_share);
+        let cancel_after = cancels.then(|| self.rng.random_range(CANCEL_AFTER));
         Saying {
             text: format!("{prompt} {}", marker(&self.run, &self.number.to_string(), turn)),
             opens: place == 0,
             continues: place + 1 < self.turns,
+            cancel_after,
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct Delta {
     pub turns: u64,
     /// Of them, those that failed.
     pub errors: u64,
+    /// What the deployment said to somebody whom it banned, if it did.
+    pub banned: Option<String>,
     /// Content tokens received.
     pub tokens: u64,
     /// Times to first token of first tokens that came.
@@ -65,6 +67,9 @@ impl Delta {
         self.in_flight -= 1;
         self.turns += 1;
         self.errors += u64::from(turn.outcome.is_error());
+        if turn.outcome == Outcome::Banned {
+            self.banned.get_or_insert_with(|| turn.detail.clone());
+        }
         for gap in &turn.gaps {
             self.itl.record(u64::from(*gap));
         }
@@ -87,6 +92,7 @@ impl Delta {
         self.turns += other.turns;
         self.errors += other.errors;
         self.tokens += other.tokens;
+        self.banned = self.banned.take().or_else(|| other.banned.clone());
         self.ttft.merge(&other.ttft);
         self.itl.merge(&other.itl);
         self.turn.merge(&other.turn);

@@ -6,6 +6,7 @@ mod journal;
 mod metric;
 mod outcome;
 mod recorder;
+mod step;
 mod turn;
 mod window;
 
@@ -16,5 +17,6 @@ pub use journal::{Journal, LINE_LIMIT};
 pub use metric::{Metrics, new_histogram};
 pub use outcome::{Outcome, OutcomeCounts};
 pub use recorder::{Place, Record, Recorder, TierRecord, Totals, WIDE};
+pub use step::{Step, StepRecord, Steps};
 pub use turn::{Arrival, Example, Turn};
 pub use window::{Stages, Window};

@@ -12,6 +12,8 @@ pub enum Outcome {
     Completed,
     /// 429.
     RateLimited,
+    /// The deployment refuses the account or the address outright.
+    Banned,
     /// Nobody listens at the target's address.
     ConnectRefused,
     /// The target did not accept a connection in time, or not at all.
@@ -38,6 +40,8 @@ pub enum Outcome {
     TimedOut,
     /// Not what the protocol allows.
     Protocol,
+    /// The user cancelled it, as the scenario asked.
+    Aborted,
     /// The run was stopped.
     Interrupted,
 }
@@ -54,9 +58,9 @@ impl Outcome {
         }
     }
 
-    /// Whether this is the target's failure. An interrupted turn is nobody's.
+    /// Whether this is the target's failure. An interrupted turn is nobody's, a cancelled one the user's wish.
     pub fn is_error(self) -> bool {
-        !matches!(self, Self::Completed | Self::Interrupted)
+        !matches!(self, Self::Completed | Self::Aborted | Self::Interrupted)
     }
 }
 
@@ -66,6 +70,7 @@ impl fmt::Display for Outcome {
         let name = match self {
             Self::Completed => "completed",
             Self::RateLimited => "rate_limited",
+            Self::Banned => "banned",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::Dns => "dns",
@@ -79,6 +84,7 @@ impl fmt::Display for Outcome {
             Self::Stalled => "stalled",
             Self::TimedOut => "timed_out",
             Self::Protocol => "protocol",
+            Self::Aborted => "aborted",
             Self::Interrupted => "interrupted",
         };
         f.write_str(name)

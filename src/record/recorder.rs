@@ -6,6 +6,7 @@ use super::block::{Block, Blocks};
 use super::delta::Delta;
 use super::metric::Metrics;
 use super::outcome::{Outcome, OutcomeCounts};
+use super::step::{Step, Steps};
 use super::turn::{Example, Turn};
 use super::window::Stages;
 use crate::clock::{MILLISECOND, Nanos, micros};
@@ -33,6 +34,10 @@ pub struct Totals {
     pub tokens: u64,
     /// Requests sent again because a kept-alive connection was closing.
     pub retries: u64,
+    /// Streams taken up again after they had broken off.
+    pub resumes: u64,
+    /// Words of whole texts that never arrived as tokens.
+    pub unseen: u64,
 }
 
 impl Totals {
@@ -44,6 +49,8 @@ impl Totals {
         self.outcomes.merge(&other.outcomes);
         self.tokens += other.tokens;
         self.retries += other.retries;
+        self.resumes += other.resumes;
+        self.unseen += other.unseen;
     }
 
     /// Whether every intended turn was begun or dropped, and every begun one has an outcome.
@@ -142,7 +149,8 @@ impl TierRecord {
         if let Some(first) = turn.first_token {
             self.note_first_token(first.latest - first.earliest);
         }
-        if turn.outcome != Outcome::Completed {
+        // What a cancelled turn came to have, it had as any other; only its end says nothing.
+        if !matches!(turn.outcome, Outcome::Completed | Outcome::Aborted) {
             self.finish_failed(offset, turn);
             return;
         }
@@ -156,7 +164,9 @@ impl TierRecord {
         for gap in &turn.gaps {
             record(Metric::Itl, u64::from(*gap));
         }
-        record(Metric::Turn, micros(turn.ended - turn.intended));
+        if turn.outcome == Outcome::Completed {
+            record(Metric::Turn, micros(turn.ended - turn.intended));
+        }
         if turn.first_token.is_none() {
             // A whole turn without a single token: nothing was ever seen.
             self.note_above(offset, Metric::Ttft);
@@ -238,12 +248,15 @@ pub struct Record {
     pub tiers: Vec<TierRecord>,
     /// Turns that were meant to start outside a steady phase.
     pub outside: Totals,
+    /// What users did besides turns.
+    pub steps: Steps,
 }
 
 impl Record {
     /// Adds another shard's record.
     pub fn merge(&mut self, other: Self) {
         self.outside.merge(&other.outside);
+        self.steps.merge(other.steps);
         for (index, tier) in other.tiers.into_iter().enumerate() {
             match self.tiers.get_mut(index) {
                 Some(mine) => mine.merge(tier),
@@ -315,6 +328,11 @@ impl Recorder {
         self.delta.ttft.record(micros(ttft));
     }
 
+    /// A user did something besides a turn.
+    pub fn step(&mut self, step: Step, outcome: Outcome, took: Nanos, detail: &str) {
+        self.record.steps.record(step, outcome, took, detail);
+    }
+
     /// A shard's heartbeat was this late.
     pub fn loop_delay(&mut self, now: Nanos, delay: Nanos) {
         if let Some((tier, _)) = self.tier_at(now) {
@@ -328,6 +346,8 @@ impl Recorder {
         totals.outcomes.add(turn.outcome);
         totals.tokens += turn.tokens;
         totals.retries += u64::from(turn.retries);
+        totals.resumes += u64::from(turn.resumes);
+        totals.unseen += turn.unseen;
         self.delta.finish(turn);
         if let Some((tier, offset)) = place.0 {
             self.tier(tier).finish(offset, turn);

@@ -41,6 +41,10 @@ pub struct Turn {
     pub gaps: Vec<u32>,
     /// Requests that were sent again on a fresh connection because the old one was closing.
     pub retries: u32,
+    /// How often its stream was taken up again after it had broken off.
+    pub resumes: u32,
+    /// Words of the whole text that never arrived as tokens.
+    pub unseen: u64,
     /// How it ended.
     pub outcome: Outcome,
     /// What the target or the system said, for the first examples of an outcome.
@@ -63,6 +67,8 @@ impl Turn {
             tokens: 0,
             gaps: Vec::new(),
             retries: 0,
+            resumes: 0,
+            unseen: 0,
             outcome: Outcome::Interrupted,
             detail: String::new(),
         }

@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use budget::{Budget, BudgetMetric, Limit, Statistic, default_budgets, parse_share};
 pub use guard::AbortOn;
 pub use mock_llm::Problem;
-pub use target::{Target, is_private, plain_url};
+pub use target::{Accounts, Target, is_private, plain_url};
 
 /// The ladder of `--users`: the tiers below the number that was asked for.
 pub const LADDER: [u32; 6] = [50, 100, 500, 1_000, 2_000, 5_000];
@@ -27,6 +27,8 @@ pub struct Scenario {
     pub target: Target,
     /// The model that is asked for; found out where it is not said.
     pub model: Option<String>,
+    /// Logins (and registrations) a second, before the first tier.
+    pub login_rate: f64,
     /// Users, times and conversations.
     pub load: Load,
     /// What must hold.
@@ -71,6 +73,8 @@ pub struct Load {
     pub think: Written,
     /// Turns of a conversation; the next one begins without history.
     pub turns: u32,
+    /// The share of turns that the user cancels in the middle of the reply.
+    pub cancel_share: f64,
 }
 
 /// How long things may take.

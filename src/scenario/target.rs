@@ -9,10 +9,12 @@ use url::{Host, Url};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Target {
-    /// The bundled mock LLM, started as a child process.
+    /// The reference deployment before the bundled mock LLM, both started as child processes.
     Embedded {
-        /// Its behaviour file, if not the default behaviour.
+        /// The mock's behaviour file, if not the default behaviour.
         mock_config: Option<std::path::PathBuf>,
+        /// Processes of the reference deployment.
+        reference_workers: usize,
     },
     /// An OpenAI-compatible API.
     OpenAi {
@@ -21,9 +23,42 @@ pub enum Target {
         /// The admin listener of the mock LLM behind it.
         mock_admin: Option<Url>,
     },
+    /// LibreChat.
+    LibreChat {
+        /// The deployment's base, such as `https://chat.example`.
+        base: Url,
+        /// The admin listener of the mock LLM behind it.
+        mock_admin: Option<Url>,
+        /// The custom endpoint, where one was named.
+        endpoint: Option<String>,
+        /// Who the users are.
+        accounts: Accounts,
+    },
+}
+
+/// Where accounts come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum Accounts {
+    /// A list of them.
+    List {
+        /// The file.
+        file: std::path::PathBuf,
+    },
+    /// They are made by registration, before the run.
+    Registration,
 }
 
 impl Target {
+    /// The word for it, in results and folders.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Embedded { .. } => "embedded",
+            Self::OpenAi { .. } => "openai",
+            Self::LibreChat { .. } => "librechat",
+        }
+    }
+
     /// Reads the URL of an OpenAI-compatible API; a URL without a path means `/v1`.
     ///
     /// # Errors

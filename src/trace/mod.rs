@@ -71,6 +71,15 @@ impl MockAdmin {
         self.get("/admin/clock").await
     }
 
+    /// The models that the mock serves.
+    ///
+    /// # Errors
+    /// When the listener does not answer.
+    pub async fn models(&self) -> Result<Vec<String>, TraceError> {
+        let behaviour: serde_json::Value = self.get("/admin/behaviour").await?;
+        Ok(behaviour["models"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect())
+    }
+
     /// The number of the newest turn that has ended.
     ///
     /// # Errors

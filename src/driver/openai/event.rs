@@ -7,21 +7,27 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Failure;
+use crate::driver::exchange::Failure;
+use crate::driver::stream::{Reader, Said};
+use crate::net::sse::Event;
 use crate::record::Outcome;
 
-/// What one event says.
-pub(super) enum Said {
-    /// Content that is not empty.
-    Token,
-    /// `[DONE]`.
-    Done,
-    /// Anything else: a role, usage, an end.
-    Other,
+/// Reads chunks; keeps the reply's text where the conversation goes on.
+pub(super) struct ChunkReader {
+    pub(super) reply: Option<String>,
+}
+
+impl Reader for ChunkReader {
+    const END: &'static str = "[DONE]";
+    const STRICT: bool = true;
+
+    fn read(&mut self, event: &Event<'_>) -> Result<Said, Failure> {
+        read_chunk(event.data, &mut self.reply)
+    }
 }
 
 /// Reads one event's data; appends its text to `reply`, where that is wanted.
-pub(super) fn read_event(data: &[u8], reply: &mut Option<String>) -> Result<Said, Failure> {
+fn read_chunk(data: &[u8], reply: &mut Option<String>) -> Result<Said, Failure> {
     if data == b"[DONE]" {
         return Ok(Said::Done);
     }
@@ -41,7 +47,7 @@ pub(super) fn read_event(data: &[u8], reply: &mut Option<String>) -> Result<Said
                     .map_err(|_| Failure::new(Outcome::Protocol, format!("content that is no text: {text}")))?;
                 reply.push_str(&text);
             }
-            Ok(Said::Token)
+            Ok(Said::Tokens(1))
         }
     }
 }
@@ -94,10 +100,10 @@ mod tests {
 
     fn said(data: &str) -> Result<(&'static str, String), Outcome> {
         let mut reply = Some(String::new());
-        match read_event(data.as_bytes(), &mut reply) {
+        match read_chunk(data.as_bytes(), &mut reply) {
             Ok(said) => {
                 let said = match said {
-                    Said::Token => "token",
+                    Said::Tokens(_) => "token",
                     Said::Done => "done",
                     Said::Other => "other",
                 };
