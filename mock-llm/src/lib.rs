@@ -10,6 +10,7 @@ pub mod behaviour;
 pub mod cli;
 pub mod distribution;
 pub mod journal;
+mod librechat;
 mod metrics;
 mod schedule;
 pub mod script;

@@ -164,8 +164,12 @@ mod tests {
         let accounts = [("cc-a-0@capacity-check.test".to_owned(), Secret::new("p,\"w"))];
         write_list(&path, &accounts, Some(&["65".to_owned()])).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(&read_list(&path, false).unwrap()[0], Credentials::Password { password, .. } if password.expose() == "p,\"w"));
-        assert!(matches!(&read_list(&path, true).unwrap()[0], Credentials::Minted { id, username, .. } if id == "65" && username == "cc-a-0"));
+        assert!(
+            matches!(&read_list(&path, false).unwrap()[0], Credentials::Password { password, .. } if password.expose() == "p,\"w")
+        );
+        assert!(
+            matches!(&read_list(&path, true).unwrap()[0], Credentials::Minted { id, username, .. } if id == "65" && username == "cc-a-0")
+        );
         assert!(write_list(&path, &accounts, None).is_err(), "an existing list is not overwritten");
     }
 }

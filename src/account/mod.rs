@@ -1,8 +1,10 @@
 //! Who the virtual users are: accounts of the deployment, and what lets them in.
 
 mod list;
+mod store;
 
 pub use list::{ListError, read_list, write_list};
+pub use store::{Belongings, Store, StoreError};
 
 use crate::secret::Secret;
 

@@ -34,8 +34,8 @@ impl Own {
         if let Some(stdout) = own.0.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let listening = serde_json::from_str(&line)
-            .map_err(|_| io::Error::other("it did not start; what it said stands above"))?;
+        let listening =
+            serde_json::from_str(&line).map_err(|_| io::Error::other("it did not start; what it said stands above"))?;
         Ok((own, listening))
     }
 }

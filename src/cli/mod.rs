@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand; alone knows everything.
 
+mod accounts;
 mod args;
 mod assemble;
 mod child;
@@ -7,8 +8,8 @@ mod console;
 mod folder;
 mod preflight;
 mod progress;
-mod resolve;
 mod ready;
+mod resolve;
 mod run;
 mod sign_in;
 
@@ -32,6 +33,8 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Make or remove accounts for a test of LibreChat.
+    Accounts(accounts::AccountsArgs),
     /// Run the bundled mock LLM alone.
     MockLlm(MockArgs),
     /// Run the reference deployment alone: LibreChat's shapes, the costs of Node processes.
@@ -63,6 +66,7 @@ pub fn main() -> Exit {
     };
     let exit = match cli.command {
         Some(Command::MockLlm(args)) => runtime.block_on(mock_llm(args)),
+        Some(Command::Accounts(args)) => runtime.block_on(accounts::run(args)),
         Some(Command::ReferenceChat(args)) => runtime.block_on(reference_chat(args)),
         None => runtime.block_on(run::run(cli.run)),
     };

@@ -49,7 +49,9 @@ pub(super) enum PreflightError {
     )]
     SignIn { what: &'static str, name: String, before: usize, outcome: Outcome, detail: String, check: &'static str },
     /// Endpoints and models could not be read.
-    #[error("the first look failed.\n  asked GET {base}/api/endpoints and /api/models\n  came back: {outcome}: {detail}\n  check: {check}")]
+    #[error(
+        "the first look failed.\n  asked GET {base}/api/endpoints and /api/models\n  came back: {outcome}: {detail}\n  check: {check}"
+    )]
     Offers { base: String, outcome: Outcome, detail: String, check: &'static str },
     /// No endpoint and model fit.
     #[error("no custom endpoint fits: {why}. The deployment offers {offered}. {next}")]
@@ -210,7 +212,9 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
         (_, Outcome::Tls) => {
             "the certificate: --ca-file for an authority of your own, --insecure to accept any; or http instead of https"
         }
-        (Driver::OpenAi(_), Outcome::Unauthorized) => "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), or --header",
+        (Driver::OpenAi(_), Outcome::Unauthorized) => {
+            "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), or --header"
+        }
         (Driver::LibreChat(_), Outcome::Unauthorized) => {
             "the accounts: is JWT_SECRET that of the deployment, and do the accounts exist?"
         }

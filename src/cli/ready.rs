@@ -59,11 +59,7 @@ struct Way<'a> {
 ///
 /// # Errors
 /// What stands in the way.
-pub(super) async fn get_ready(
-    scenario: &mut Scenario,
-    secrets: &Secrets,
-    console: Console,
-) -> Result<Ready, Failed> {
+pub(super) async fn get_ready(scenario: &mut Scenario, secrets: &Secrets, console: Console) -> Result<Ready, Failed> {
     let tls = client_config(&TlsSettings { ca_file: scenario.ca_file.clone(), insecure: scenario.insecure })
         .map_err(|error| Failed::Usage(error.to_string()))?;
     let client = shared_client(&tls).context("cannot set up the HTTP client")?;

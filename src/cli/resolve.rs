@@ -9,8 +9,8 @@ use super::args::{DEFAULT_KEY_VARIABLE, FailOn, Profile, RunArgs};
 use super::folder;
 use crate::account::{Credentials, read_list};
 use crate::scenario::{
-    AbortOn, Accounts, Budget, BudgetMetric, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets, is_private,
-    ladder, plain_url,
+    AbortOn, Accounts, Budget, BudgetMetric, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets,
+    is_private, ladder, plain_url,
 };
 use crate::secret::{Secret, redacted};
 
@@ -183,10 +183,7 @@ fn accounts(args: &RunArgs, peak: u32, secrets: &Secrets, problems: &mut Problem
     let Some(list) = problems.take("--accounts", list) else { return Vec::new() };
     if list.len() < peak as usize {
         let has = list.len();
-        problems.add(
-            "--accounts",
-            format!("{} has {has} accounts, but {peak} users want one each", path.display()),
-        );
+        problems.add("--accounts", format!("{} has {has} accounts, but {peak} users want one each", path.display()));
     }
     if secrets.jwt_secret.is_none() && list.iter().any(|one| matches!(one, Credentials::Minted { .. })) {
         problems.add("--accounts", "id,email,username want the deployment's JWT_SECRET in the environment");
@@ -224,8 +221,11 @@ fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
             check_consent(flag, url, args, problems);
         }
     }
-    let only_librechat =
-        [("--endpoint", args.endpoint.is_some()), ("--accounts", args.accounts.is_some()), ("--register", args.register)];
+    let only_librechat = [
+        ("--endpoint", args.endpoint.is_some()),
+        ("--accounts", args.accounts.is_some()),
+        ("--register", args.register),
+    ];
     if args.profile != Profile::Librechat {
         for (flag, _) in only_librechat.into_iter().filter(|(_, given)| *given) {
             problems.add(flag, "is for --profile librechat");

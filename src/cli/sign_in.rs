@@ -157,8 +157,12 @@ fn check(step: Step, outcome: Outcome) -> &'static str {
              or mint the tokens: a list id,email,username and the deployment's JWT_SECRET in the environment"
         }
         Outcome::Banned => super::preflight::BANNED,
-        Outcome::HttpClient(422) => "the account's address is not verified: set emailVerified, or ALLOW_UNVERIFIED_EMAIL_LOGIN=true",
-        Outcome::HttpClient(_) | Outcome::Unauthorized => "the account in the list: its address, its password, no second factor",
+        Outcome::HttpClient(422) => {
+            "the account's address is not verified: set emailVerified, or ALLOW_UNVERIFIED_EMAIL_LOGIN=true"
+        }
+        Outcome::HttpClient(_) | Outcome::Unauthorized => {
+            "the account in the list: its address, its password, no second factor"
+        }
         Outcome::HttpServer(_) => "the deployment's own log",
         Outcome::Protocol => "is this LibreChat's address? A web page instead of JSON means a wrong path or port",
         _ => "is the server running, the address right, and its certificate trusted (--ca-file, --insecure)?",

@@ -3,7 +3,7 @@
 //! answers: JSON, or the stream itself.
 //!
 //! What comes, and the outcome; each row was seen on a running server and is replayed in
-//! `tests/it/transcripts.rs`, or is driven through the reference deployment in `tests/it/librechat.rs`:
+//! `librechat/replay.rs` and `tests/it/transcripts.rs`, or is driven through the reference deployment in `tests/it/librechat.rs`:
 //!
 //! | what comes | transcript | outcome |
 //! |---|---|---|
@@ -27,6 +27,8 @@
 mod auth;
 mod event;
 mod page;
+#[cfg(test)]
+mod replay;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -251,7 +253,8 @@ impl LibreChat {
         for last in [false, true] {
             let mut headers = session.headers.clone();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let call = Call { method: Method::POST, uri: uri(&self.path(&path))?, headers: &headers, body: body.clone() };
+            let call =
+                Call { method: Method::POST, uri: uri(&self.path(&path))?, headers: &headers, body: body.clone() };
             exchange.opening = true;
             let called = exchange.call(&self.endpoint, session.connection.take(), &call).await;
             exchange.opening = false;

@@ -80,7 +80,9 @@ impl<R: Reader> Stream<R> {
                         exchange.watchdog.sign(frame.stamp.returned);
                         match self.take(&frame, exchange) {
                             Ok(true) => Poll::Ready(Ok(Stop::End)),
-                            Ok(false) if self.arrivals.tokens(exchange.turn) >= pause_at => Poll::Ready(Ok(Stop::Pause)),
+                            Ok(false) if self.arrivals.tokens(exchange.turn) >= pause_at => {
+                                Poll::Ready(Ok(Stop::Pause))
+                            }
                             Ok(false) => continue,
                             Err(failure) => Poll::Ready(Err(failure)),
                         }

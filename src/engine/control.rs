@@ -368,7 +368,9 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
 /// tell nothing about its capacity.
 fn banned(second: &Delta) -> Option<Stop> {
     let said = second.banned.as_ref()?;
-    Some(Stop::Guard(format!("the deployment has banned its users or this address (it said: {said})")))
+    Some(Stop::Guard(format!(
+        "the deployment has banned its users or this address (it said: {said}); for a test set BAN_VIOLATIONS=false, remove the ban (it lasts 2 h) and restart the deployment"
+    )))
 }
 
 /// Waits until somebody outside asks for an end at least this hard.

@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Color, Table, presets};
 
 use crate::metric::Metric;
-use crate::result::{MetricResult, RunResult, TierResult, Verdict};
+use crate::result::{MetricResult, RunResult, Step, StepResult, TierResult, Verdict};
 use crate::verdict::capacity_sentence;
 
 /// The tiers as a table; `colour` paints the verdicts.
@@ -76,7 +76,16 @@ pub fn summary(result: &RunResult) -> String {
         }
         lines.extend(outcomes(tier));
     }
+    lines.extend(result.steps.iter().map(|(step, result)| step_line(*step, result)));
+    lines.extend(streams(result));
     lines.extend(result.tiers.last().map(generator));
+    if result.target.kind == "embedded" {
+        lines.push(
+            "These numbers describe the embedded reference deployment with its modelled costs, not a deployment of \
+             yours: test that with --target."
+                .to_owned(),
+        );
+    }
     if !result.comparable {
         lines.push("A quick run: a first look, not comparable with others.".to_owned());
     }
@@ -99,6 +108,46 @@ fn outcomes(tier: &TierResult) -> Option<String> {
         })
         .collect();
     (!failed.is_empty()).then(|| format!("  {} users: {}", tier.users, failed.join(", ")))
+}
+
+/// One step in a line.
+fn step_line(step: Step, result: &StepResult) -> String {
+    let name = match step {
+        Step::Registration => "Registrations",
+        Step::Login => "Logins",
+        Step::PageLoad => "Page loads",
+        Step::Renewal => "Token renewals",
+    };
+    let all: u64 = result.outcomes.values().sum();
+    let mut line = format!("{name}: {all}");
+    if result.latency.count > 0 {
+        let (p50, p95) = (milliseconds(result.latency.p50_us), milliseconds(result.latency.p95_us));
+        line += &format!(", p50 {p50}, p95 {p95}");
+    }
+    let failed = result.outcomes.iter().filter(|(outcome, _)| *outcome != "completed");
+    for (outcome, count) in failed {
+        let example = result.examples.iter().find(|example| example.outcome == *outcome);
+        let detail = example.map_or_else(String::new, |example| format!(" ({})", example.detail));
+        line += &format!(", {count} {outcome}{detail}");
+    }
+    line + "."
+}
+
+/// What happened to streams besides ending.
+fn streams(result: &RunResult) -> Vec<String> {
+    let mut lines = Vec::new();
+    if result.totals.resumes > 0 {
+        lines.push(format!("Streams that broke off and were taken up again: {}.", result.totals.resumes));
+    }
+    if result.totals.unseen_tokens > 0 {
+        lines.push(format!(
+            "Stickiness: {} words of whole replies never arrived as tokens, though a reload of the page would show \
+             them. Whoever subscribes to a stream late, or on another process than the one that generates, loses its \
+             beginning: check that the balancer keeps a user on one process.",
+            result.totals.unseen_tokens
+        ));
+    }
+    lines
 }
 
 fn generator(tier: &TierResult) -> String {

@@ -85,6 +85,7 @@ fn judged(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> RunResul
         target: TargetInfo {
             kind: "k".to_owned(),
             url: "u".to_owned(),
+            endpoint: None,
             model: "m".to_owned(),
             mock: true,
             insecure: false,
@@ -99,6 +100,7 @@ fn judged(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> RunResul
         totals: tier.counts.clone(),
         tiers: vec![tier],
         generator: GeneratorResult { shards: 1, cores: 1, fd_limit: 1, ports: 1, peak_rss_bytes: 1, clock_steps: 0 },
+        steps: Default::default(),
         timeline: Vec::new(),
     };
     judge(&mut result, budgets, 10).expect("the histograms read back");

@@ -1,9 +1,12 @@
 //! Behaviour of the whole: the tool against real servers on loopback.
 
+mod accounts;
 mod arrows;
 mod bad_input;
 mod books;
+mod deployment;
 mod judging;
+mod librechat;
 mod mock;
 mod outcomes;
 mod recording;
@@ -13,3 +16,4 @@ mod stamps;
 mod stopping;
 mod support;
 mod tls;
+mod transcripts;

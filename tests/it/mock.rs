@@ -81,7 +81,7 @@ fn a_rate_limit_tells_where_one_stands() {
     let heads: Vec<String> =
         (0..3).map(|_| raw_exchange(&mock.api, "POST", CHAT, "application/json", &asked).0).collect();
     for (head, expected) in
-        heads.iter().zip(["x-ratelimit-remaining-requests: 1", "x-ratelimit-remaining-requests: 0", "429 too many"])
+        heads.iter().zip(["x-ratelimit-remaining-requests: 1", "x-ratelimit-remaining-requests: 0", "429 Too Many"])
     {
         assert!(head.contains(expected), "{expected}: {head}");
         assert!(

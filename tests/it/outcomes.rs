@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use capacity_check::driver::{Limits, Session};
+use capacity_check::driver::Limits;
 use capacity_check::net::TlsSettings;
 use capacity_check::record::{Outcome, Turn};
 
@@ -152,7 +152,7 @@ fn an_idle_connection_that_is_closing_is_replaced_once() {
     });
     runtime().block_on(async {
         let driver = driver(&server.base, "m", limits(), &TlsSettings::default());
-        let mut session = Session::default();
+        let mut session = driver.session(0);
         let mut retries = Vec::new();
         for _ in 0..6 {
             let turn = turn_in(&driver, &mut session).await;
@@ -171,7 +171,7 @@ fn a_kept_connection_is_used_again() {
     let mock = Mock::start("[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3");
     runtime().block_on(async {
         let driver = driver(&mock.api, "m", limits(), &TlsSettings::default());
-        let mut session = Session::default();
+        let mut session = driver.session(0);
         let connected: Vec<bool> = [turn_in(&driver, &mut session).await, turn_in(&driver, &mut session).await]
             .iter()
             .map(|turn| turn.connect.is_some())

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use capacity_check::clock::{MILLISECOND, monotonic};
-use capacity_check::driver::{Limits, Session};
+use capacity_check::driver::Limits;
 use capacity_check::net::TlsSettings;
 use capacity_check::record::Outcome;
 
@@ -58,7 +58,7 @@ fn merged_reads_are_flagged_as_bounds_that_hold_the_truth() {
     let (server, tells) = slow_tokens();
     let (before, released, turn) = runtime().block_on(async {
         let driver = driver(&server.base, "m", Limits::default(), &TlsSettings::default());
-        let mut session = Session::default();
+        let mut session = driver.session(0);
         let speak = turn_in(&driver, &mut session);
         tokio::pin!(speak);
         let before = monotonic();

@@ -94,7 +94,8 @@ impl LibreChat {
         let mut exchange = Exchange::new(&limits, visit, Live::nobody());
         let name = email.split('@').next().unwrap_or(email);
         let wish = json!({
-            "name": name, "username": name, "email": email,
+            // A name wants three characters or more.
+            "name": format!("cc {name}"), "username": name, "email": email,
             "password": password.expose(), "confirm_password": password.expose(),
         });
         let done = self.post(None, &self.headers, "/api/auth/register", &wish, &mut exchange).await;
@@ -175,8 +176,7 @@ impl LibreChat {
         let mut headers = self.headers.clone();
         headers.extend(session.tokens.cookie_header().map(|value| (header::COOKIE, value)));
         let kept = session.connection.take();
-        let (connection, headers, body) =
-            self.post(kept, &headers, "/api/auth/refresh", &json!({}), exchange).await?;
+        let (connection, headers, body) = self.post(kept, &headers, "/api/auth/refresh", &json!({}), exchange).await?;
         session.connection = usable(connection);
         let tokens = session.tokens.clone();
         self.welcome(session, tokens, &headers, &body)

@@ -1,5 +1,7 @@
 //! What the tests share: a mock LLM, runs of the tool, small servers that misbehave.
 
+pub(crate) mod chat;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -131,13 +133,17 @@ pub(crate) fn raw_exchange(base: &str, method: &str, path: &str, kind: &str, bod
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("the answer is read");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-    (head.to_ascii_lowercase(), body.to_owned())
+    (head.to_owned(), body.to_owned())
 }
 
 /// The tool, with its environment cleaned of what it reads.
 pub(crate) fn tool() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_capacity-check"));
-    command.env_remove("CAPACITY_CHECK_API_KEY").env_remove("MOCK_LLM_ADMIN_TOKEN").stdin(Stdio::null());
+    command
+        .env_remove("CAPACITY_CHECK_API_KEY")
+        .env_remove("MOCK_LLM_ADMIN_TOKEN")
+        .env_remove("JWT_SECRET")
+        .stdin(Stdio::null());
     command
 }
 
@@ -197,7 +203,12 @@ pub(crate) fn run_against(mock: &Mock, flags: &[&str]) -> Ran {
 
 /// Starts the tool and gives it back while it runs.
 pub(crate) fn start(flags: &[&str], out: &Path) -> Child {
-    tool()
+    start_with(&mut tool(), flags, out)
+}
+
+/// The same with an environment of one's own.
+pub(crate) fn start_with(command: &mut Command, flags: &[&str], out: &Path) -> Child {
+    command
         .args(flags)
         .arg("--out")
         .arg(out)
@@ -219,7 +230,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// One turn by the openai driver against a base URL.
 pub(crate) async fn one_turn(base: &str, model: &str, limits: Limits, tls: &TlsSettings) -> Turn {
     let driver = driver(base, model, limits, tls);
-    let mut session = Session::default();
+    let mut session = driver.session(0);
     turn_in(&driver, &mut session).await
 }
 
@@ -233,7 +244,7 @@ pub(crate) fn driver(base: &str, model: &str, limits: Limits, tls: &TlsSettings)
 
 /// One turn in a session.
 pub(crate) async fn turn_in(driver: &Driver, session: &mut Session) -> Turn {
-    let prompt = Prompt { text: "hello".to_owned(), opens: true, continues: false };
+    let prompt = Prompt { text: "hello".to_owned(), opens: true, continues: false, cancel_after: None };
     let now = clock::monotonic();
     let mut turn = Turn::new(now, now);
     driver.turn(session, &prompt, &mut turn, Live::nobody()).await;
@@ -294,13 +305,19 @@ impl Drop for Server {
 
 /// Reads one request, head and body; false at the end of the connection.
 pub(crate) fn read_request(stream: &TcpStream) -> bool {
+    request(stream).is_some()
+}
+
+/// The same, with the request's first line.
+pub(crate) fn request(stream: &TcpStream) -> Option<String> {
     let mut reader = BufReader::new(stream);
-    let mut length = 0;
+    let (mut first, mut length) = (None, 0);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return false;
+            return None;
         }
+        first.get_or_insert_with(|| line.clone());
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap_or(0);
         }
@@ -308,7 +325,8 @@ pub(crate) fn read_request(stream: &TcpStream) -> bool {
             break;
         }
     }
-    reader.read_exact(&mut vec![0; length]).is_ok()
+    reader.read_exact(&mut vec![0; length]).ok()?;
+    first
 }
 
 /// The head of a streamed answer without chunking: the body ends with the connection.
