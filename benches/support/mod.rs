@@ -112,9 +112,14 @@ pub(crate) fn get(base: &str, path: &str) -> String {
 
 /// Runs the tool against a mock and gives its result.
 pub(crate) fn run(mock: &Mock, flags: &[&str]) -> RunResult {
+    run_tool(&[&["--target", &mock.api, "--mock-admin", &mock.admin], flags].concat())
+}
+
+/// Runs the tool and gives its result.
+pub(crate) fn run_tool(flags: &[&str]) -> RunResult {
     let out = tempfile::tempdir().expect("a folder");
     let output = Command::new(TOOL)
-        .args(["--target", &mock.api, "--mock-admin", &mock.admin, "--no-progress", "--json", "--out"])
+        .args(["--no-progress", "--json", "--out"])
         .arg(out.path())
         .args(flags)
         .stderr(Stdio::piped())
