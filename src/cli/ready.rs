@@ -39,9 +39,26 @@ pub(super) struct Ready {
     pub(super) seen: Seen,
     /// What users did on the way in.
     pub(super) steps: Steps,
-    /// The mark of accounts that were made for this run in somebody's deployment, and how many.
-    pub(super) made: Option<(String, u32)>,
+    /// Accounts that were made for this run in somebody's deployment.
+    pub(super) made: Option<Made>,
     pub(super) embedded: Option<Embedded>,
+}
+
+/// Accounts that were made for a run. However it goes on, it ends with saying that they stay.
+pub(super) struct Made {
+    pub(super) mark: String,
+    pub(super) count: u32,
+    console: Console,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let Self { mark, count, console } = self;
+        console.say(&format!(
+            "{count} accounts cc-{mark}-N@capacity-check.test, and what they said, stay in the deployment; \
+             `capacity-check accounts remove --mark {mark} --mongo-uri URI` deletes them."
+        ));
+    }
 }
 
 /// What every kind of target needs on the way.
@@ -103,13 +120,14 @@ impl Way<'_> {
         accounts: &Accounts,
     ) -> Result<Ready, Failed> {
         let (peak, pace) = (self.peak(), Pace(self.scenario.login_rate));
-        let mark = self.run.clone();
+        let mut made = None;
         let users = match accounts {
             Accounts::List { .. } => self.secrets.accounts[..peak as usize].to_vec(),
             Accounts::Registration => {
-                let accounts = made_up(&mark, peak);
+                let accounts = made_up(&self.run, peak);
                 let chat = self.chat(&base, Vec::new(), None)?;
                 self.console.say(&format!("Making {peak} accounts: {:.0} s.", pace.length(peak).as_secs_f64()));
+                made = Some(Made { mark: self.run.clone(), count: peak, console: self.console });
                 register(&chat, &accounts, pace, &mut self.steps).await?;
                 by_password(&accounts)
             }
@@ -124,7 +142,7 @@ impl Way<'_> {
         let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone()));
         let (driver, offer, seen) = self.choose(chat, &base, endpoint.as_deref(), admin.as_ref()).await?;
         let mut ready = self.done(driver, &base, Some(offer.endpoint), offer.model, seen);
-        ready.made = (*accounts == Accounts::Registration).then_some((mark, peak));
+        ready.made = made;
         Ok(ready)
     }
 

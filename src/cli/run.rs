@@ -15,7 +15,7 @@ use super::console::Console;
 use super::folder;
 use super::preflight::PreflightError;
 use super::progress::Live;
-use super::ready::{Ready, get_ready};
+use super::ready::{Made, Ready, get_ready};
 use super::resolve::resolve;
 use crate::account::marked_email;
 use crate::analysis::steady_needed;
@@ -87,7 +87,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
         Failed::Preflight(format!("this machine cannot carry the run:{list}"))
     })?;
     let mut interrupts = interrupts()?;
-    let ready = tokio::select! {
+    let mut ready = tokio::select! {
         ready = Box::pin(get_ready(&mut scenario, &secrets, console)) => ready?,
         _ = interrupts.wait_for(Option::is_some) => return Err(Failed::Interrupted),
     };
@@ -97,7 +97,9 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let epoch = clock::monotonic();
     let folder = folder::create(&args.out, &scenario.name, started).context("cannot make the folder of the run")?;
     let mut journal = Journal::create(&folder.join("journal.ndjson")).context("cannot make the run journal")?;
-    if let Some((mark, count)) = &ready.made {
+    // Taken out here, so that it speaks last, after the result.
+    let made = ready.made.take();
+    if let Some(Made { mark, count, .. }) = &made {
         let made = json!({ "first": marked_email(mark, 0), "mark": mark, "count": count });
         journal.event(0.0, "accounts_made", &made).context("cannot write the run journal")?;
     }
@@ -119,12 +121,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let mut result = assemble(facts, output);
     judge(&mut result, &scenario.budgets, peak).context("cannot judge the result")?;
     finish(args, console, &folder, &result)?;
-    if let Some((mark, count)) = &ready.made {
-        console.say(&format!(
-            "{count} accounts cc-{mark}-N@capacity-check.test and their conversations stay in the deployment; `capacity-check \
-             accounts remove --mark {mark} --mongo-uri URI` deletes them."
-        ));
-    }
+    drop(made);
     if !balanced {
         return Err(anyhow::anyhow!("the counts of the run do not add up, which is a bug: {:?}", result.totals).into());
     }

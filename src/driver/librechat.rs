@@ -344,7 +344,9 @@ impl LibreChat {
         exchange: &mut Exchange<'_>,
     ) -> Result<Source, Failure> {
         for pause in RESUMES.into_iter().skip(exchange.turn.resumes as usize) {
-            exchange.wait(tokio::time::sleep(pause)).await?;
+            // Our own pause is no silence of the target.
+            tokio::time::sleep(pause).await;
+            exchange.watchdog.sign(crate::clock::monotonic());
             exchange.turn.resumes += 1;
             match self.subscribe(session, id.clone(), true, exchange).await {
                 Ok(source) => return Ok(source),

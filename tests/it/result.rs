@@ -24,7 +24,7 @@ fn the_embedded_run_from_flags_to_files() {
     assert_eq!(ran.code, 0, "{ran}");
     for part in [
         "5 users, think 2.5 s and turn 1.",
-        "s on average: 1.4 turns/s, 1.",
+        "s on average: 1.3 turns/s, 1.",
         "streams in flight",
         "our mock LLM",
         "TTFT p95",

@@ -68,6 +68,19 @@ fn a_stream_without_an_end_is_taken_up_and_then_given_up() {
 }
 
 #[test]
+fn a_token_that_is_refused_is_renewed_and_the_message_sent_again() {
+    let (stream, refused) = (answer("v081-turn.sse"), "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\nUnauthorized");
+    let server = Server::start(move |mut connection: TcpStream, number| {
+        if request(&connection).is_some() {
+            let _ = connection.write_all(if number == 0 { refused.as_bytes() } else { stream.as_bytes() });
+        }
+    });
+    let driver = chat(&server.base);
+    let turn = runtime().block_on(async { say(&driver, &mut driver.session(0), hello()).await });
+    assert_eq!((turn.outcome, turn.tokens), (Outcome::Completed, 50), "{}", turn.detail);
+}
+
+#[test]
 fn a_page_instead_of_an_answer_is_said() {
     let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>hello</html>";
     let server = Server::start(move |mut connection: TcpStream, _| {
