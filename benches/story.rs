@@ -48,8 +48,8 @@ fn main() {
         }
     }
     let verdicts: Vec<Verdict> = one.tiers.iter().chain(&four.tiers).map(|tier| tier.verdict).collect();
-    let told = verdicts
-        == [Verdict::Pass, Verdict::Pass, Verdict::Fail, Verdict::Pass, Verdict::Pass, Verdict::Pass];
+    let told = verdicts == [Verdict::Pass, Verdict::Pass, Verdict::Fail, Verdict::Pass, Verdict::Pass, Verdict::Pass];
     let _ = writeln!(text, "\nThe story: {}.", if told { "as known" } else { "not as known in this round" });
     keep("story", &text);
+    assert!(told, "the story was not told: {verdicts:?}");
 }

@@ -19,6 +19,39 @@ pub(crate) struct App {
     chats: Mutex<Chats>,
     gate: Mutex<Gate>,
     jobs: Mutex<HashMap<String, Arc<Job>>>,
+    /// Turns of each user from their admission to their end.
+    open: Mutex<HashMap<String, u32>>,
+}
+
+/// One open turn of a user, as long as it lives.
+pub(crate) struct Open {
+    app: Arc<App>,
+    user: String,
+}
+
+impl Open {
+    /// Opens one more, unless the user has `most` already; then it says how many are open.
+    pub(crate) fn admit(app: &Arc<App>, user: &str, most: Option<u32>) -> Result<Self, u32> {
+        let mut open = app.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = open.entry(user.to_owned()).or_default();
+        if most.is_some_and(|most| *mine >= most) {
+            return Err(*mine);
+        }
+        *mine += 1;
+        Ok(Self { app: Arc::clone(app), user: user.to_owned() })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut open = self.app.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mine) = open.get_mut(&self.user) {
+            *mine -= 1;
+            if *mine == 0 {
+                open.remove(&self.user);
+            }
+        }
+    }
 }
 
 impl App {
@@ -28,6 +61,7 @@ impl App {
             gate: Mutex::new(Gate::new(settings.limits)),
             chats: Mutex::default(),
             jobs: Mutex::default(),
+            open: Mutex::default(),
             settings,
             workers,
             client,

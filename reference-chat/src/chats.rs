@@ -60,6 +60,11 @@ impl Chats {
         entry.messages.push(message);
     }
 
+    /// Whether a conversation is somebody else's.
+    pub(crate) fn is_foreign(&self, conversation: &str, user: &str) -> bool {
+        self.by_id.get(conversation).is_some_and(|found| found.user != user)
+    }
+
     /// The messages of a conversation of this user.
     pub(crate) fn messages(&self, conversation: &str, user: &str) -> Option<&[Message]> {
         self.by_id.get(conversation).filter(|found| found.user == user).map(|found| found.messages.as_slice())

@@ -9,7 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::app::{App, Open};
 use crate::chats::Message;
 use crate::job::Job;
 use crate::work::EventLoop;
@@ -26,6 +26,8 @@ pub(crate) struct Turn {
     pub(crate) model: String,
     pub(crate) question: Message,
     pub(crate) answer_id: String,
+    /// Counts as open until it drops.
+    pub(crate) open: Open,
 }
 
 /// How a generation ended, besides well.
@@ -76,6 +78,7 @@ pub(crate) async fn run(app: Arc<App>, turn: Turn) {
     app.chats().add(&turn.job.id, &turn.job.user, &turn.model, answer);
     let last = last_event(&app, &turn, &text, error, matches!(ended, Err(Ended::Aborted)));
     turn.job.end(&last);
+    drop(turn.open);
     if !turn.job.was_read() {
         tokio::time::sleep(UNREAD).await;
     }

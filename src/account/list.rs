@@ -29,9 +29,7 @@ pub enum ListError {
         source: csv::Error,
     },
     /// The columns are none of those that let somebody in.
-    #[error(
-        "{path}: the first line names the columns {found}; wanted are email,password or id,email,username or token or cookie"
-    )]
+    #[error("{path}: the first line names {found}; wanted are email,password or id,email,username or token or cookie")]
     Columns {
         /// The file.
         path: PathBuf,
@@ -66,7 +64,12 @@ pub fn read_list(path: &Path, mint: bool) -> Result<Vec<Credentials>, ListError>
     let fits = |way: &&[&'static str]| way.iter().all(|column| place(column).is_some());
     let ways = if mint { [WAYS[0], WAYS[1], WAYS[3], WAYS[2]] } else { WAYS };
     let Some(way) = ways.into_iter().find(fits) else {
-        return Err(ListError::Columns { path: path.to_owned(), found: header.iter().collect::<Vec<_>>().join(",") });
+        // Without a header the first line is an account: of what is not a column's name nothing is repeated.
+        let known =
+            |column: &&str| WAYS.iter().flat_map(|way| way.iter()).any(|name| name.eq_ignore_ascii_case(column));
+        let named: Vec<&str> = header.iter().filter(known).collect();
+        let found = if named.is_empty() { "no column that is known".to_owned() } else { named.join(",") };
+        return Err(ListError::Columns { path: path.to_owned(), found });
     };
     let mut list = Vec::new();
     for record in reader.records() {
@@ -96,14 +99,27 @@ fn credentials(way: &[&str], fields: Vec<String>) -> Option<Credentials> {
     })
 }
 
-/// Writes accounts with their passwords, for the owner's eyes alone. `ids` are those of the
-/// deployment, where they are known. An existing file is not overwritten.
+/// Makes the file for a list, for the owner's eyes alone. An existing one is not overwritten.
 ///
 /// # Errors
-/// When the file is there already or cannot be written.
-pub fn write_list(path: &Path, accounts: &[(String, Secret)], ids: Option<&[String]>) -> Result<(), ListError> {
+/// When it is there already or cannot be made.
+pub fn new_list(path: &Path) -> Result<File, ListError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|source| ListError::Io { path: path.to_owned(), source })
+}
+
+/// Writes accounts with their passwords into a new list. `ids` are those of the deployment, where
+/// they are known.
+///
+/// # Errors
+/// When the file cannot be written; `path` is its name for that.
+pub fn write_list(
+    file: File,
+    path: &Path,
+    accounts: &[(String, Secret)],
+    ids: Option<&[String]>,
+) -> Result<(), ListError> {
     let failed = |source| ListError::Io { path: path.to_owned(), source };
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     let mut writer = csv::Writer::from_writer(file);
     let mut write = || -> csv::Result<()> {
         match ids {
@@ -150,7 +166,9 @@ mod tests {
     #[test]
     fn a_wrong_list_says_where() {
         let said = |text| read(text, false).unwrap_err().to_string();
-        assert!(said("mail,pass\na,b\n").contains("mail,pass; wanted are email,password"));
+        assert!(said("email,pass\na,b\n").contains("names email; wanted are email,password"));
+        let headless = said("ann@x.test,hunter2\n");
+        assert!(headless.contains("no column that is known") && !headless.contains("hunter2"), "{headless}");
         assert!(said("email,password\na@x.test,\n").contains("line 2: `password` is empty"));
         assert!(said("email,password\na@x.test\n").contains("line: 2"), "{}", said("email,password\na@x.test\n"));
         assert!(read_list(Path::new("/nowhere.csv"), false).unwrap_err().to_string().contains("/nowhere.csv"));
@@ -162,7 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accounts.csv");
         let accounts = [("cc-a-0@capacity-check.test".to_owned(), Secret::new("p,\"w"))];
-        write_list(&path, &accounts, Some(&["65".to_owned()])).unwrap();
+        write_list(new_list(&path).unwrap(), &path, &accounts, Some(&["65".to_owned()])).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(
             matches!(&read_list(&path, false).unwrap()[0], Credentials::Password { password, .. } if password.expose() == "p,\"w")
@@ -170,6 +188,6 @@ mod tests {
         assert!(
             matches!(&read_list(&path, true).unwrap()[0], Credentials::Minted { id, username, .. } if id == "65" && username == "cc-a-0")
         );
-        assert!(write_list(&path, &accounts, None).is_err(), "an existing list is not overwritten");
+        assert!(new_list(&path).is_err(), "an existing list is not overwritten");
     }
 }

@@ -3,7 +3,7 @@
 mod list;
 mod store;
 
-pub use list::{ListError, read_list, write_list};
+pub use list::{ListError, new_list, read_list, write_list};
 pub use store::{Belongings, Store, StoreError};
 
 use crate::secret::Secret;

@@ -44,6 +44,12 @@ pub enum StoreError {
     /// What the driver said, without secrets.
     #[error("MongoDB: {0}")]
     Mongo(String),
+    /// The connection string is none.
+    #[error(
+        "the connection string cannot be read or its host not be found; it looks like \
+         mongodb://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password percent-encoded"
+    )]
+    Uri,
     /// The mark is taken.
     #[error("{count} accounts with the mark `{mark}` are there already; choose another with --mark, or remove them")]
     Taken {
@@ -86,7 +92,8 @@ impl Store {
     /// When the URI is none.
     pub async fn connect(uri: Secret) -> Result<Self, StoreError> {
         let said = |error: mongodb::error::Error| StoreError::Mongo(shown(&error, &uri));
-        let mut options = ClientOptions::parse(uri.expose()).await.map_err(said)?;
+        // What the driver says of a string that it cannot read repeats parts of it, the password perhaps.
+        let mut options = ClientOptions::parse(uri.expose()).await.map_err(|_| StoreError::Uri)?;
         options.server_selection_timeout = Some(SELECTION);
         options.app_name = Some("capacity-check accounts".to_owned());
         let client = Client::with_options(options).map_err(said)?;
@@ -107,11 +114,16 @@ impl Store {
         self.database.collection("users")
     }
 
-    /// Makes accounts, all with the password that each names. Gives their ids.
+    /// Makes accounts, each with its password; `made` is told how many there are. Gives their ids.
     ///
     /// # Errors
     /// When the mark is taken or the database refuses.
-    pub async fn create(&self, mark: &str, accounts: &[(String, Secret)]) -> Result<Vec<String>, StoreError> {
+    pub async fn create(
+        &self,
+        mark: &str,
+        accounts: &[(String, Secret)],
+        made: &mut u32,
+    ) -> Result<Vec<String>, StoreError> {
         let failed = |error: mongodb::error::Error| self.failed(&error);
         let pattern = doc! { "email": { "$regex": marked_pattern(Some(mark)) } };
         let count = self.users().count_documents(pattern).await.map_err(failed)?;
@@ -134,6 +146,7 @@ impl Store {
         }
         for batch in documents.chunks(BATCH) {
             self.users().insert_many(batch).await.map_err(failed)?;
+            *made += batch.len() as u32;
         }
         let id = |document: &Document| document.get_object_id("_id").map(|id| id.to_hex()).unwrap_or_default();
         Ok(documents.iter().map(id).collect())

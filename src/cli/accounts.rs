@@ -7,13 +7,14 @@ use clap::{Args, Subcommand};
 use url::Url;
 
 use super::console::Console;
-use super::sign_in::{Pace, made_up, register};
-use crate::account::{Store, parse_mark, write_list};
+use super::sign_in::{Pace, by_password, made_up, register};
+use crate::account::{Store, new_list, parse_mark, write_list};
+use crate::clock;
 use crate::driver::Limits;
 use crate::driver::librechat::LibreChat;
 use crate::exit::Exit;
 use crate::net::{Endpoint, TlsSettings, client_config};
-use crate::record::Steps;
+use crate::record::{Outcome, Steps, Turn};
 use crate::scenario::{is_private, plain_url};
 use crate::secret::{Secret, escaped};
 
@@ -128,23 +129,36 @@ async fn make(wish: Create, console: Console) -> Result<(), Refused> {
         return Err(Refused::Usage(format!("{} is there already; name another file with --out", path.display())));
     }
     let accounts = made_up(&mark, wish.count);
-    let ids = match (&wish.way.target, &wish.way.mongo_uri) {
-        (Some(target), _) => {
-            by_registration(target, &wish, &accounts, console).await?;
-            None
-        }
-        (None, uri) => {
-            let store = store(uri.as_deref()).await?;
-            Some(store.create(&mark, &accounts).await.map_err(failed)?)
-        }
+    let file = new_list(&path).map_err(failed)?;
+    let mut made = 0;
+    let done = match (&wish.way.target, &wish.way.mongo_uri) {
+        (Some(target), _) => by_registration(target, &wish, &accounts, console, &mut made).await.map(|()| None),
+        (None, uri) => in_database(uri.as_deref(), &mark, &accounts, &mut made).await.map(Some),
     };
-    write_list(&path, &accounts, ids.as_deref()).map_err(failed)?;
-    console.say(&format!("{} accounts cc-{mark}-N@capacity-check.test; the list is {}.", wish.count, path.display()));
+    let ids = done.as_ref().ok().and_then(Option::as_deref);
+    if made == 0 {
+        // Nothing was made: an empty list would only be in the way.
+        let _ = std::fs::remove_file(&path);
+        return done.map(|_| ());
+    }
+    // Where it broke off, those that are not there cannot log in; the others' password is not lost.
+    write_list(file, &path, &accounts, ids).map_err(failed)?;
+    console.say(&format!("{made} accounts cc-{mark}-N@capacity-check.test; the list is {}.", path.display()));
     console.say(&format!(
         "They stay until `capacity-check accounts remove --mark {mark} --mongo-uri URI`; do not give the list away, it \
          holds their password."
     ));
-    Ok(())
+    done.map(|_| ())
+}
+
+async fn in_database(
+    uri: Option<&str>,
+    mark: &str,
+    accounts: &[(String, Secret)],
+    made: &mut u32,
+) -> Result<Vec<String>, Refused> {
+    let store = store(uri).await?;
+    store.create(mark, accounts, made).await.map_err(failed)
 }
 
 async fn by_registration(
@@ -152,6 +166,7 @@ async fn by_registration(
     wish: &Create,
     accounts: &[(String, Secret)],
     console: Console,
+    made: &mut u32,
 ) -> Result<(), Refused> {
     if !(wish.login_rate > 0.0 && wish.login_rate <= 1_000.0) {
         return Err(Refused::Usage("--login-rate: should be above 0 and at most 1000 a second".to_owned()));
@@ -167,10 +182,24 @@ async fn by_registration(
     let tls = client_config(&settings).map_err(|error| Refused::Usage(error.to_string()))?;
     let limits = Limits::default();
     let endpoint = Endpoint::new(&base, &tls, limits.connect).map_err(|error| Refused::Usage(error.to_string()))?;
-    let chat = LibreChat::new(endpoint, &base, Vec::new(), None, &[], limits).map_err(failed)?;
+    let first = by_password(&accounts[..1]);
+    let chat = LibreChat::new(endpoint, &base, first, None, &[], limits).map_err(failed)?;
     let pace = Pace(wish.login_rate);
     console.say(&format!("Making {} accounts: {:.0} s.", wish.count, pace.length(wish.count).as_secs_f64()));
-    register(&chat, accounts, pace, &mut Steps::default()).await.map_err(failed)
+    let mut steps = Steps::default();
+    // Who registers an address that is there is told the same as who makes a new one; only a login
+    // tells whether the mark was taken.
+    register(&chat, &accounts[..1], pace, &mut steps, made).await.map_err(failed)?;
+    let mut visit = Turn::new(clock::monotonic(), clock::monotonic());
+    chat.sign_in(0, &mut visit).await;
+    if matches!(visit.outcome, Outcome::HttpClient(404) | Outcome::Unauthorized) {
+        *made = 0;
+        return Err(Refused::Failed(format!(
+            "{} cannot log in with its new password ({}): is the mark taken? Choose another with --mark",
+            accounts[0].0, visit.detail
+        )));
+    }
+    register(&chat, &accounts[1..], pace, &mut steps, made).await.map_err(failed)
 }
 
 async fn clear(wish: Remove, console: Console) -> Result<(), Refused> {

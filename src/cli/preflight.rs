@@ -47,7 +47,7 @@ pub(super) enum PreflightError {
     #[error(
         "{what} failed.\n  asked for {name}, after {before} that succeeded\n  came back: {outcome}: {detail}\n  check: {check}"
     )]
-    SignIn { what: &'static str, name: String, before: usize, outcome: Outcome, detail: String, check: &'static str },
+    SignIn { what: &'static str, name: String, before: u32, outcome: Outcome, detail: String, check: &'static str },
     /// Endpoints and models could not be read.
     #[error(
         "the first look failed.\n  asked GET {base}/api/endpoints and /api/models\n  came back: {outcome}: {detail}\n  check: {check}"
@@ -166,7 +166,7 @@ pub(super) async fn preflight(
     driver.turn(&mut driver.session(0), &prompt, &mut turn, Live::nobody()).await;
     if turn.outcome != Outcome::Completed {
         return Err(PreflightError::Turn {
-            url: url.to_owned(),
+            url: escaped(url, SHOWN),
             model: escaped(model, SHOWN),
             outcome: turn.outcome,
             detail: turn.detail,
@@ -174,7 +174,7 @@ pub(super) async fn preflight(
         });
     }
     if turn.tokens == 0 {
-        return Err(PreflightError::Empty { url: url.to_owned(), model: escaped(model, SHOWN) });
+        return Err(PreflightError::Empty { url: escaped(url, SHOWN), model: escaped(model, SHOWN) });
     }
     let mock = match admin {
         Some(admin) => in_journal(admin, marker.trim_matches(['[', ']']), after).await?,

@@ -27,6 +27,7 @@ use crate::trace::MockAdmin;
 
 /// The embedded deployment's logins are measured on so many users; the others' tokens are minted.
 const MEASURED_LOGINS: u32 = 20;
+const QUICK_LOGINS: u32 = 8;
 /// Endpoints and models that are tried, one turn each, for the one that reaches our mock.
 const TRIED: usize = 8;
 
@@ -54,6 +55,9 @@ pub(super) struct Made {
 impl Drop for Made {
     fn drop(&mut self) {
         let Self { mark, count, console } = self;
+        if *count == 0 {
+            return;
+        }
         console.say(&format!(
             "{count} accounts cc-{mark}-N@capacity-check.test, and what they said, stay in the deployment; \
              `capacity-check accounts remove --mark {mark} --mongo-uri URI` deletes them."
@@ -127,8 +131,8 @@ impl Way<'_> {
                 let accounts = made_up(&self.run, peak);
                 let chat = self.chat(&base, Vec::new(), None)?;
                 self.console.say(&format!("Making {peak} accounts: {:.0} s.", pace.length(peak).as_secs_f64()));
-                made = Some(Made { mark: self.run.clone(), count: peak, console: self.console });
-                register(&chat, &accounts, pace, &mut self.steps).await?;
+                let made = made.insert(Made { mark: self.run.clone(), count: 0, console: self.console });
+                register(&chat, &accounts, pace, &mut self.steps, &mut made.count).await?;
                 by_password(&accounts)
             }
         };
@@ -148,11 +152,12 @@ impl Way<'_> {
 
     async fn embedded(mut self, embedded: Embedded, secret: Secret) -> Result<Ready, Failed> {
         let (peak, base) = (self.peak(), embedded.chat.clone());
-        let logins = made_up(&format!("login{}", self.run), MEASURED_LOGINS);
+        let count = if self.scenario.quick { QUICK_LOGINS } else { MEASURED_LOGINS };
+        let logins = made_up(&format!("login{}", self.run), count);
         let measured = by_password(&logins);
         let chat = self.chat(&base, measured.clone(), None)?;
         // All at once: only the logins are measured.
-        register(&chat, &logins, Pace(f64::INFINITY), &mut Steps::default()).await?;
+        register(&chat, &logins, Pace(f64::INFINITY), &mut Steps::default(), &mut 0).await?;
         sign_in(&chat, &measured, Pace(self.scenario.login_rate), &mut self.steps).await?;
         let users = minted(&self.run, peak);
         let chat = self.chat(&base, users.clone(), Some(secret))?;

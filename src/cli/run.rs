@@ -21,7 +21,7 @@ use crate::account::marked_email;
 use crate::analysis::steady_needed;
 use crate::clock;
 use crate::driver::Driver;
-use crate::engine::{self, Interrupt, Output, Progress, Settings};
+use crate::engine::{self, Interrupt, Output, Patience, Progress, Settings};
 use crate::exit::Exit;
 use crate::plan::{Plan, Translation};
 use crate::record::Journal;
@@ -181,6 +181,7 @@ async fn execute(
         budgeted: budgeted.collect(),
         expected_turn,
         turn_limit: scenario.timeouts.turn,
+        patience: if scenario.quick { Patience::QUICK } else { Patience::whole(scenario.timeouts.turn) },
         abort_error_rate: scenario.guards.abort_on.map(|guard| guard.error_rate),
         max_duration: scenario.guards.max_duration,
     };

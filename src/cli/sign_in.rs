@@ -59,7 +59,7 @@ enum Visit<'a> {
     SignIn(u32),
 }
 
-/// Makes accounts by registration.
+/// Makes accounts by registration; `made` is told how many there are.
 ///
 /// # Errors
 /// The first that failed; nobody else is tried then.
@@ -68,9 +68,10 @@ pub(super) async fn register(
     accounts: &[(String, Secret)],
     pace: Pace,
     steps: &mut Steps,
+    made: &mut u32,
 ) -> Result<(), PreflightError> {
     let visits = accounts.iter().map(|(email, password)| (email.clone(), Visit::Register(email, password)));
-    paced(chat, visits.collect(), pace, Step::Registration, steps).await
+    paced(chat, visits.collect(), pace, Step::Registration, steps, made).await
 }
 
 /// Lets users in, by their credentials. Tokens that are held or minted need no request: they are
@@ -94,9 +95,9 @@ pub(super) async fn sign_in(
         let now = clock::monotonic();
         let mut visit = Turn::new(now, now);
         chat.sign_in(number, &mut visit).await;
-        passed(Step::Login, credentials.name(), &visit, number as usize)?;
+        passed(Step::Login, credentials.name(), &visit, number)?;
     }
-    paced(chat, visits, pace, Step::Login, steps).await
+    paced(chat, visits, pace, Step::Login, steps, &mut 0).await
 }
 
 /// Begins each visit at its moment, whether those before are done or not; its latency counts from there.
@@ -106,6 +107,7 @@ async fn paced(
     pace: Pace,
     step: Step,
     steps: &mut Steps,
+    done: &mut u32,
 ) -> Result<(), PreflightError> {
     let began = clock::monotonic();
     let mut open: FuturesUnordered<_> = visits
@@ -122,17 +124,16 @@ async fn paced(
             (name, turn)
         })
         .collect();
-    let mut done = 0;
     while let Some((name, turn)) = open.next().await {
         steps.record(step, turn.outcome, turn.ended - turn.intended, &turn.detail);
-        passed(step, &name, &turn, done)?;
-        done += 1;
+        passed(step, &name, &turn, *done)?;
+        *done += 1;
     }
     Ok(())
 }
 
 /// One visit as a result: every user is wanted.
-fn passed(step: Step, name: &str, visit: &Turn, before: usize) -> Result<(), PreflightError> {
+fn passed(step: Step, name: &str, visit: &Turn, before: u32) -> Result<(), PreflightError> {
     if visit.outcome == Outcome::Completed {
         return Ok(());
     }

@@ -34,6 +34,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -58,6 +59,8 @@ pub const BROWSER: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
 /// The parent of a conversation's first message.
 const NO_PARENT: &str = "00000000-0000-0000-0000-000000000000";
+/// How long a one-step stream has for its `final` after it was cancelled.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
 /// How often a stream that breaks off is taken up again, and the pauses before.
 const RESUMES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2)];
 
@@ -72,7 +75,7 @@ pub struct LibreChat {
     accounts: Vec<Account>,
     jwt_secret: Option<Secret>,
     limits: Limits,
-    /// What must not be shown, though the target repeat it.
+    /// What must not be shown, though the target repeat it, besides what a session holds.
     secrets: Vec<Secret>,
 }
 
@@ -137,8 +140,7 @@ impl LibreChat {
         add_headers(&mut headers, fixed.into_iter().chain(extra_texts))?;
         let accounts: Vec<Account> =
             accounts.into_iter().map(|credentials| Account { credentials, tokens: OnceLock::new() }).collect();
-        let of_accounts = accounts.iter().filter_map(|account| account.credentials.secret());
-        let secrets = of_accounts.chain(&jwt_secret).chain(extra.iter().map(|(_, value)| value)).cloned().collect();
+        let secrets = jwt_secret.iter().chain(extra.iter().map(|(_, value)| value)).cloned().collect();
         Ok(Self {
             endpoint,
             prefix: base.path().trim_end_matches('/').to_owned(),
@@ -181,6 +183,12 @@ impl LibreChat {
         session
     }
 
+    /// What must not be shown of what this session's requests are answered.
+    fn secrets_of(&self, session: &Session) -> Vec<Secret> {
+        let credentials = self.accounts[session.account].credentials.secret().into_iter().cloned();
+        self.secrets.iter().cloned().chain(credentials).chain(session.tokens.secrets()).collect()
+    }
+
     fn path(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }
@@ -201,7 +209,8 @@ impl LibreChat {
                 session.parent = ending.message_id;
             }
             Err(failure) => {
-                session.connection = failure.end(turn, &self.secrets).or(session.connection.take());
+                let secrets = self.secrets_of(session);
+                session.connection = failure.end(turn, &secrets).or(session.connection.take());
                 // The deployment may still be generating in the old one.
                 session.begin_anew();
             }
@@ -218,15 +227,18 @@ impl LibreChat {
     ) -> Result<(), Failure> {
         self.keep_fresh(session, exchange).await?;
         let mut source = self.open(session, prompt, exchange).await?;
-        let mut pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
+        let pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
+        let mut cancelling = false;
         loop {
-            match stream.read(&mut source.connection, &mut source.body, exchange, pause_at).await {
+            let read = if std::mem::take(&mut cancelling) {
+                self.read_cancelling(session, stream, &mut source, exchange).await
+            } else {
+                let pause_at = if exchange.turn.tokens >= pause_at { u64::MAX } else { pause_at };
+                stream.read(&mut source.connection, &mut source.body, exchange, pause_at).await
+            };
+            match read {
                 Ok(Stop::End) => break,
-                Ok(Stop::Pause) => {
-                    pause_at = u64::MAX;
-                    let id = source.stream_id.as_ref().or(stream.reader.conversation.as_ref());
-                    self.cancel(session, id.cloned(), source.stream_id.is_some(), exchange).await?;
-                }
+                Ok(Stop::Pause) => cancelling = true,
                 Err(failure) if matches!(failure.outcome, Outcome::Truncated | Outcome::Reset) => {
                     let Some(id) = source.stream_id.take() else { return Err(failure) };
                     source = self.resume(session, id, failure, exchange).await?;
@@ -259,12 +271,13 @@ impl LibreChat {
             let called = exchange.call(&self.endpoint, session.connection.take(), &call).await;
             exchange.opening = false;
             let (connection, response) = called?;
-            if response.status() == StatusCode::UNAUTHORIZED && !last {
-                session.connection = self.refused(connection, response, exchange).await.connection;
-                self.renew_measured(session, exchange).await?;
-                continue;
+            match self.answered(session, connection, response, exchange).await {
+                Err(failure) if failure.outcome == Outcome::Unauthorized && !last => {
+                    session.connection = failure.connection;
+                    self.renew_measured(session, exchange).await?;
+                }
+                answered => return answered,
             }
-            return self.answered(session, connection, response, exchange).await;
         }
         unreachable!("the second round returns")
     }
@@ -294,27 +307,36 @@ impl LibreChat {
         if response.status() != StatusCode::OK {
             return Err(self.refused(connection, response, exchange).await);
         }
-        let kind = response.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_vec());
-        let mut body = response.into_body();
-        match kind {
-            Some(kind) if kind.starts_with(b"application/json") => {
-                let text = exchange.read_body(&mut connection, &mut body, ERROR_BODY, true).await?;
-                let started: Started = serde_json::from_slice(&text).map_err(|_| {
-                    Failure::new(Outcome::Protocol, format!("no streamId in {}", String::from_utf8_lossy(&text)))
-                })?;
-                let id = started.stream_id;
-                session.conversation = started.conversation_id.or_else(|| Some(id.clone()));
-                session.connection = usable(connection);
-                self.subscribe(session, id, false, exchange).await
-            }
-            // Without a content type: an early error, written as events.
-            Some(kind) if !kind.starts_with(b"text/event-stream") => {
-                let text = exchange.read_error(&mut connection, &mut body).await?;
-                let kind = String::from_utf8_lossy(&kind).into_owned();
-                Err(Failure::new(Outcome::Protocol, format!("content type {kind} instead of a stream: {text}")))
-            }
-            _ => Ok(Source { connection, body, stream_id: None }),
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
+            return self.source(connection, response, None, exchange).await;
         }
+        let text = exchange.read_body(&mut connection, &mut response.into_body(), ERROR_BODY, true).await?;
+        let started: Started = serde_json::from_slice(&text).map_err(|_| {
+            Failure::new(Outcome::Protocol, format!("no streamId in {}", String::from_utf8_lossy(&text)))
+        })?;
+        let id = started.stream_id;
+        session.conversation = started.conversation_id.or_else(|| Some(id.clone()));
+        session.connection = usable(connection);
+        self.subscribe(session, id, false, exchange).await
+    }
+
+    /// A response as a stream: by its content type, or without one, as early errors come.
+    async fn source(
+        &self,
+        mut connection: HttpConnection,
+        response: Response<Incoming>,
+        stream_id: Option<String>,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Source, Failure> {
+        let kind = response.headers().get(header::CONTENT_TYPE).cloned();
+        let mut body = response.into_body();
+        if let Some(kind) = kind.filter(|kind| !kind.as_bytes().starts_with(b"text/event-stream")) {
+            let text = exchange.read_error(&mut connection, &mut body).await?;
+            let kind = String::from_utf8_lossy(kind.as_bytes()).into_owned();
+            return Err(Failure::new(Outcome::Protocol, format!("content type {kind} instead of a stream: {text}")));
+        }
+        Ok(Source { connection, body, stream_id })
     }
 
     /// Opens a turn's stream.
@@ -332,7 +354,7 @@ impl LibreChat {
         if response.status() != StatusCode::OK {
             return Err(self.refused(connection, response, exchange).await);
         }
-        Ok(Source { connection, body: response.into_body(), stream_id: Some(id) })
+        self.source(connection, response, Some(id), exchange).await
     }
 
     /// Takes a stream up again that broke off with `failure`, which stands where that is in vain.
@@ -362,20 +384,43 @@ impl LibreChat {
         Err(failure)
     }
 
-    /// Cancels the turn on a connection of its own, as a browser does; the stream goes on to its
-    /// `final`. A turn that has ended meanwhile is not there any more, which is as well.
-    async fn cancel(
+    /// Reads on while the turn is being cancelled. In two steps the stream goes on to its `final`;
+    /// in one step some versions leave it open and silent, so there the cancel itself is the end.
+    async fn read_cancelling(
         &self,
         session: &Session,
-        id: Option<String>,
-        two_steps: bool,
+        stream: &mut Stream<Reply>,
+        source: &mut Source,
         exchange: &mut Exchange<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Stop, Failure> {
+        let two_steps = source.stream_id.is_some();
+        let id = source.stream_id.clone().or_else(|| stream.reader.conversation.clone()).unwrap_or_default();
+        let cancel = std::pin::pin!(self.cancel(session, &id, two_steps));
+        let read = std::pin::pin!(stream.read(&mut source.connection, &mut source.body, exchange, u64::MAX));
+        match select(cancel, read).await {
+            // The turn ended before the cancel was answered, which is as well.
+            Either::Right((read, _)) => read,
+            Either::Left((cancelled, read)) => {
+                cancelled?;
+                if two_steps {
+                    return read.await;
+                }
+                let aborted = || Err(Failure::new(Outcome::Aborted, "cancelled by the user"));
+                tokio::time::timeout(AFTER_CANCEL, read).await.unwrap_or_else(|_| aborted())
+            }
+        }
+    }
+
+    /// Cancels a turn on a connection of its own, as a browser does. A turn that has ended
+    /// meanwhile is not there any more, which is as well.
+    async fn cancel(&self, session: &Session, id: &str, two_steps: bool) -> Result<(), Failure> {
+        let now = crate::clock::monotonic();
+        let mut visit = Turn::new(now, now);
+        let mut exchange = Exchange::new(&self.limits, &mut visit, Live::nobody());
         let key = if two_steps { "streamId" } else { "abortKey" };
-        let wish = json!({ key: id.unwrap_or_default() });
-        match self.post(None, &session.headers, "/api/agents/chat/abort", &wish, exchange).await {
+        match self.post(None, &session.headers, "/api/agents/chat/abort", &json!({ key: id }), &mut exchange).await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.outcome == Outcome::HttpClient(404) => Ok(()),
+            Err(failure) if matches!(failure.outcome, Outcome::HttpClient(404 | 409)) => Ok(()),
             Err(failure) => Err(failure),
         }
     }

@@ -21,8 +21,8 @@ const AFTER_END: Duration = Duration::from_secs(2);
 pub(super) enum Said {
     /// So many tokens of content.
     Tokens(u64),
-    /// The turn is over.
-    Done,
+    /// The turn is over, after so many tokens of the same event.
+    Done(u64),
     /// Anything else: a role, usage, a step.
     Other,
 }
@@ -123,7 +123,10 @@ impl<R: Reader> Stream<R> {
                     tokens += more;
                     followed = event.rest > 0;
                 }
-                Ok(Said::Done) => done = true,
+                Ok(Said::Done(more)) => {
+                    tokens += more;
+                    done = true;
+                }
                 Ok(Said::Other) => {}
                 Err(failure) => {
                     failed.get_or_insert(failure);

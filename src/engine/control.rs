@@ -17,8 +17,6 @@ use crate::metric::MetricSet;
 use crate::plan::{Plan, Translation};
 use crate::record::{Delta, Record, Stages, Timeline, Window};
 
-/// How long open turns may take at the end of a run, when they belong to no tier any more.
-const FAREWELL: Nanos = 10 * SECOND;
 /// The error guard looks at this many seconds, and judges from this many turns on.
 const GUARD_SECONDS: usize = 10;
 const GUARD_TURNS: u64 = 20;
@@ -37,12 +35,33 @@ pub struct Settings {
     pub budgeted: MetricSet,
     /// The mean turn, as known before the run.
     pub expected_turn: Duration,
-    /// The longest that a turn may take; a drain waits so long.
+    /// The longest that a turn may take.
     pub turn_limit: Duration,
+    /// How long a drain may take, and open turns at the end of a run that belong to no tier any more.
+    pub patience: Patience,
     /// Give up when the error rate of the last 10 s is above this.
     pub abort_error_rate: Option<f64>,
     /// Give up after this long.
     pub max_duration: Option<Duration>,
+}
+
+/// How long the engine waits for turns to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the measured turns of a tier.
+    pub drain: Nanos,
+    /// For open turns at the end of a run, when they belong to no tier any more.
+    pub farewell: Nanos,
+}
+
+impl Patience {
+    /// Every measured turn is waited for, for as long as it may take.
+    pub fn whole(turn_limit: Duration) -> Self {
+        Self { drain: clock::nanos(turn_limit) + SECOND, farewell: 10 * SECOND }
+    }
+
+    /// A first look must end, even where turns take a minute.
+    pub const QUICK: Self = Self { drain: 2 * SECOND, farewell: 2 * SECOND };
 }
 
 /// Runs all tiers. `needs` says how long a steady phase must be at so many turns a second;
@@ -80,6 +99,7 @@ struct Control<N, P> {
     epoch: Nanos,
     expected_turn: Duration,
     turn_limit: Nanos,
+    patience: Patience,
     abort_error_rate: Option<f64>,
     max_duration: Option<Duration>,
     stages: Arc<RwLock<Stages>>,
@@ -145,6 +165,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             epoch,
             expected_turn: settings.expected_turn,
             turn_limit: clock::nanos(settings.turn_limit),
+            patience: settings.patience,
             abort_error_rate: settings.abort_error_rate,
             max_duration: settings.max_duration,
             stages,
@@ -198,7 +219,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         }
         if let (None, Some(end)) = (&stopped, window.steady_to) {
             // The load goes on while the last measured turns end: they end as the others did.
-            let until = Until::Drained(end, end + self.turn_limit + SECOND);
+            let until = Until::Drained(end, end + self.patience.drain);
             stopped = self.stage(tier, Stage::Drain, 0, until).await;
             // Measured turns that are cut off count nowhere: then the tier is not whole.
             complete = stopped.is_none();
@@ -320,7 +341,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
 
     /// Lets the users go, joins the shards and puts everything together.
     async fn end(mut self, tiers: Vec<TierRun>, stop: Stop) -> io::Result<Output> {
-        let patience = if stop == Stop::Interrupted { self.turn_limit } else { FAREWELL };
+        let patience = if stop == Stop::Interrupted { self.turn_limit } else { self.patience.farewell };
         self.stop.send_replace(Some(Interrupt::Drain));
         self.let_go(clock::monotonic() + patience).await;
         self.stop.send_replace(Some(Interrupt::Now));

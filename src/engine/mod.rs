@@ -9,7 +9,7 @@ mod user;
 use crate::clock::Nanos;
 use crate::record::{Delta, Record, TimelinePoint, Window};
 
-pub use control::{Settings, run};
+pub use control::{Patience, Settings, run};
 pub use generator::{GeneratorSample, TierUsage};
 pub use limits::{LimitError, Prepared, prepare};
 

@@ -46,10 +46,11 @@ async fn arrive(shard: &Shard, session: &mut Session, comes: Nanos) -> Option<Na
         visited = shard.driver.arrive(session, &mut visit) => visited,
         () = shard.stopped(Interrupt::Drain) => return None,
     };
-    if visited {
-        let took = visit.ended - visit.started;
-        shard.recorder.borrow_mut().step(Step::PageLoad, visit.outcome, took, &visit.detail);
+    if !visited {
+        return Some(comes);
     }
+    let took = visit.ended - visit.started;
+    shard.recorder.borrow_mut().step(Step::PageLoad, visit.outcome, took, &visit.detail);
     Some(visit.ended)
 }
 

@@ -69,7 +69,8 @@ fn a_stream_without_an_end_is_taken_up_and_then_given_up() {
 
 #[test]
 fn a_token_that_is_refused_is_renewed_and_the_message_sent_again() {
-    let (stream, refused) = (answer("v081-turn.sse"), "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\nUnauthorized");
+    let (stream, refused) =
+        (answer("v081-turn.sse"), "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\nUnauthorized");
     let server = Server::start(move |mut connection: TcpStream, number| {
         if request(&connection).is_some() {
             let _ = connection.write_all(if number == 0 { refused.as_bytes() } else { stream.as_bytes() });

@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts as _, Path, Query, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Caller, Peer, add_standing, is_banned};
-use crate::app::App;
+use crate::app::{App, Open};
 use crate::chats::{Message, NO_PARENT};
 use crate::generation::{self, Turn, question};
 use crate::job::{From, Job, frame};
@@ -41,13 +42,9 @@ pub(crate) async fn start(
     caller: Caller,
     peer: Peer,
     Path(endpoint): Path<String>,
-    headers: HeaderMap,
     body: bytes::Bytes,
 ) -> Response {
     let concerned = caller.concerned(peer);
-    if let Some(illegal) = illegal(&app, &headers, &concerned) {
-        return illegal;
-    }
     let request: Option<ChatRequest> = serde_json::from_slice(&body).ok();
     let asked = |text: String| {
         let conversation = request.as_ref().and_then(|request| request.conversation_id.clone());
@@ -56,18 +53,21 @@ pub(crate) async fn start(
     if is_banned(&app, &concerned) {
         return asked(json!({ "type": "ban" }).to_string());
     }
-    let open = app.jobs().values().filter(|job| job.user == caller.0.id && !job.has_ended()).count();
-    if let Some(limit) = app.settings.limits.concurrent.filter(|limit| open >= *limit as usize) {
-        let violations = app.gate().violate(&concerned, Violation::Concurrent, Instant::now());
-        let body = json!({ "type": "concurrent", "limit": limit, "pendingRequests": open + 1, "score": 1,
-            "violation_count": violations });
-        return (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response();
-    }
+    let limit = app.settings.limits.concurrent;
+    let open = match Open::admit(&app, &caller.0.id, limit) {
+        Ok(open) => open,
+        Err(pending) => {
+            let violations = app.gate().violate(&concerned, Violation::Concurrent, Instant::now());
+            let body = json!({ "type": "concurrent", "limit": limit, "pendingRequests": pending + 1, "score": 1,
+                "violation_count": violations });
+            return (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response();
+        }
+    };
     let (standing, refused) = admit(&app, &concerned);
     let mut response = match (refused, &request) {
         (Some(text), _) => asked(text),
         (None, Some(request)) if endpoint == app.settings.endpoint && request.endpoint_type == "custom" => {
-            begin(app, &caller, request).await
+            begin(app, &caller, request, open).await
         }
         _ => error_event(&json!({ "text": "Error parsing conversation" })),
     };
@@ -95,15 +95,23 @@ fn admit(app: &App, concerned: &[Who; 2]) -> (Option<Standing>, Option<String>) 
     (shown, None)
 }
 
-/// A browser's User-Agent is wanted; another one is a grave violation.
-fn illegal(app: &App, headers: &HeaderMap, concerned: &[Who; 2]) -> Option<Response> {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+/// Lets nobody pass who names no browser; that is a grave violation. Who has no good token is
+/// refused for that first.
+pub(crate) async fn browsers_only(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let browser = ["Chrome/", "Firefox/", "Safari/", "Edg/", "OPR/"].iter().any(|name| agent.contains(name));
     if agent.starts_with("Mozilla/5.0") && browser {
-        return None;
+        return next.run(request).await;
     }
-    app.gate().violate(concerned, Violation::NonBrowser, Instant::now());
-    Some(error_event(&json!({ "message": "Illegal request" })))
+    let (mut parts, _) = request.into_parts();
+    let caller = match Caller::from_request_parts(&mut parts, &app).await {
+        Ok(caller) => caller,
+        Err(refused) => return refused,
+    };
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        app.gate().violate(&caller.concerned(*peer), Violation::NonBrowser, Instant::now());
+    }
+    error_event(&json!({ "message": "Illegal request" }))
 }
 
 /// An error in status 200, without a content type.
@@ -133,7 +141,10 @@ fn denied(text: &str, conversation: Option<String>, reason: &str) -> Response {
 }
 
 /// Begins a turn that was admitted.
-async fn begin(app: Arc<App>, caller: &Caller, request: &ChatRequest) -> Response {
+async fn begin(app: Arc<App>, caller: &Caller, request: &ChatRequest, open: Open) -> Response {
+    if request.conversation_id.as_ref().is_some_and(|id| app.chats().is_foreign(id, &caller.0.id)) {
+        return (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized" }))).into_response();
+    }
     let worker = app.workers.next();
     let costs = app.settings.costs;
     worker.pass(costs.turn / costs.passes).await;
@@ -150,7 +161,7 @@ async fn begin(app: Arc<App>, caller: &Caller, request: &ChatRequest) -> Respons
     app.chats().add(&conversation, &caller.0.id, &request.model, asked.clone());
     app.jobs().insert(conversation.clone(), Arc::clone(&job));
     let stream = app.settings.one_step.then(|| sse(Body::from_stream(job.subscribe(From::Beginning))));
-    let turn = Turn { job, worker, model: request.model.clone(), question: asked, answer_id };
+    let turn = Turn { job, worker, model: request.model.clone(), question: asked, answer_id, open };
     tokio::spawn(generation::run(app, turn));
     stream.unwrap_or_else(|| {
         Json(json!({ "streamId": conversation, "conversationId": conversation, "status": "started" })).into_response()
@@ -180,14 +191,9 @@ pub(crate) struct StreamQuery {
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,
-    peer: Peer,
     Path(id): Path<String>,
     Query(query): Query<StreamQuery>,
-    headers: HeaderMap,
 ) -> Response {
-    if let Some(illegal) = illegal(&app, &headers, &caller.concerned(peer)) {
-        return illegal;
-    }
     let Some(job) = app.jobs().get(&id).cloned() else {
         let body =
             json!({ "error": "Stream not found", "message": "The generation job does not exist or has expired." });

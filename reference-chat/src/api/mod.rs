@@ -26,6 +26,13 @@ const REQUEST_LIMIT: usize = 1 << 20;
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let ok = || async { "OK" };
+    let for_browsers = Router::new()
+        .route("/api/files", get(pages::files))
+        .route("/api/agents/chat/active", get(chat::active))
+        .route("/api/agents/chat/abort", post(chat::abort))
+        .route("/api/agents/chat/stream/{id}", get(chat::stream))
+        .route("/api/agents/chat/{endpoint}", post(chat::start))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), chat::browsers_only));
     Router::new()
         .route("/health", get(ok))
         .route("/livez", get(ok))
@@ -42,12 +49,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/convos", get(pages::convos))
         .route("/api/convos/gen_title/{id}", get(pages::title))
         .route("/api/messages/{id}", get(pages::messages))
-        .route("/api/files", get(pages::files))
         .route("/api/search/enable", get(pages::search))
-        .route("/api/agents/chat/active", get(chat::active))
-        .route("/api/agents/chat/abort", post(chat::abort))
-        .route("/api/agents/chat/stream/{id}", get(chat::stream))
-        .route("/api/agents/chat/{endpoint}", post(chat::start))
+        .merge(for_browsers)
         .fallback(page)
         .layer(axum::extract::DefaultBodyLimit::max(REQUEST_LIMIT))
         .with_state(app)

@@ -1,6 +1,6 @@
 //! How users are let in: login, renewal, registration, minted tokens, cookies.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use cookie::Cookie;
@@ -18,7 +18,7 @@ use crate::net::HttpConnection;
 use crate::record::{Outcome, Turn};
 use crate::secret::Secret;
 
-/// A bearer token that ends sooner than this is renewed before it is used.
+/// A bearer token that ends sooner than this after the longest turn is renewed before it is used.
 const MARGIN: u64 = 30;
 /// How long a minted token lives, as LibreChat's own do.
 const LIFE: u64 = 900;
@@ -30,20 +30,31 @@ pub(super) struct Tokens {
     pub(super) bearer: Option<Secret>,
     /// When it ends, in seconds since 1970, where it says so.
     expires: Option<u64>,
+    /// How long it lives in all, in seconds.
+    life: u64,
     /// For the renewal.
     cookies: Vec<(String, Secret)>,
 }
 
 impl Tokens {
     fn with_bearer(mut self, token: String) -> Self {
-        self.expires = jwt::read(&token).ok().map(|claims| claims.exp);
+        let claims = jwt::read(&token).ok();
+        self.expires = claims.as_ref().map(|claims| claims.exp);
+        self.life = claims.map_or(0, |claims| claims.exp.saturating_sub(claims.iat));
         self.bearer = Some(Secret::new(token));
         self
     }
 
-    /// Whether the bearer token will not last.
-    fn is_ending(&self) -> bool {
-        self.bearer.is_none() || self.expires.is_some_and(|end| end < unix_seconds() + MARGIN)
+    /// Whether the bearer token will not last a turn of this length; one that lives shorter than
+    /// that is used for half its life.
+    fn is_ending(&self, turn: Duration) -> bool {
+        let margin = (turn.as_secs() + MARGIN).min(self.life / 2);
+        self.bearer.is_none() || self.expires.is_some_and(|end| end <= unix_seconds() + margin)
+    }
+
+    /// What must not be shown.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = Secret> {
+        self.bearer.iter().chain(self.cookies.iter().map(|(_, value)| value)).cloned()
     }
 
     /// The cookies as a header.
@@ -108,16 +119,17 @@ impl LibreChat {
         let limits = self.limits;
         let mut exchange = Exchange::new(&limits, visit, Live::nobody());
         let done = self.renew(&mut session, &mut exchange).await;
+        let secrets = self.secrets_of(&session);
         if done.is_ok() {
             // Somebody may have signed the same user in before; then that one stands.
             let _ = self.accounts[session.account].tokens.set(session.tokens);
         }
-        finish(done, visit, &self.secrets);
+        finish(done, visit, &secrets);
     }
 
     /// Renews the bearer token, where it will not last the turn.
     pub(super) async fn keep_fresh(&self, session: &mut Session, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        if session.tokens.is_ending() { self.renew_measured(session, exchange).await } else { Ok(()) }
+        if session.tokens.is_ending(self.limits.turn) { self.renew_measured(session, exchange).await } else { Ok(()) }
     }
 
     /// Renews, and tells the recorder of it.
@@ -129,7 +141,10 @@ impl LibreChat {
         let began = crate::clock::monotonic();
         let done = self.renew(session, exchange).await;
         let outcome = done.as_ref().map_or_else(|failure| failure.outcome, |()| Outcome::Completed);
-        exchange.live.renewed(outcome, crate::clock::monotonic() - began);
+        // A token that is minted here costs the deployment nothing.
+        if self.accounts[session.account].credentials.asks() {
+            exchange.live.renewed(outcome, crate::clock::monotonic() - began);
+        }
         done
     }
 
@@ -203,7 +218,7 @@ impl LibreChat {
         Ok(())
     }
 
-    /// Posts JSON and reads the whole answer; any status but 200 is a failure.
+    /// Posts JSON and reads the whole answer; any status but 200 and 204 is a failure.
     pub(super) async fn post(
         &self,
         kept: Option<HttpConnection>,
@@ -222,7 +237,8 @@ impl LibreChat {
         };
         let (mut connection, response) = exchange.call(&self.endpoint, kept, &call).await?;
         let (head, mut body) = response.into_parts();
-        if head.status != StatusCode::OK {
+        // 204: how some versions answer a cancel.
+        if !matches!(head.status, StatusCode::OK | StatusCode::NO_CONTENT) {
             return Err(self.refused(connection, Response::from_parts(head, body), exchange).await);
         }
         let bytes = exchange.read_body(&mut connection, &mut body, ERROR_BODY, true).await?;

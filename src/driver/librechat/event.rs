@@ -74,7 +74,7 @@ impl Reply {
         }
         if frame.last {
             self.ending = Some(ending(&frame)?);
-            return Ok(Said::Done);
+            return Ok(Said::Done(0));
         }
         if let (true, Some(state)) = (frame.sync, frame.resume_state) {
             return self.resume(state, frame.pending_events.unwrap_or_default());
@@ -115,7 +115,7 @@ impl Reply {
         for frame in pending {
             match self.take(frame)? {
                 Said::Tokens(more) => tokens += more,
-                Said::Done => return Ok(Said::Done),
+                Said::Done(more) => return Ok(Said::Done(tokens + more)),
                 Said::Other => {}
             }
         }

@@ -41,7 +41,7 @@ impl LibreChat {
     pub(in crate::driver) async fn load_page(&self, session: &mut Session, visit: &mut Turn) {
         let mut exchange = Exchange::new(&self.limits, visit, Live::nobody());
         let done = self.load(session, &mut exchange).await;
-        finish(done, visit, &self.secrets);
+        finish(done, visit, &self.secrets_of(session));
     }
 
     async fn load(&self, session: &mut Session, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
@@ -90,7 +90,9 @@ impl LibreChat {
             let models = self.get(&mut session, "/api/models", &mut exchange).await?;
             Ok((endpoints, models))
         };
-        let (endpoints, models) = answers().await.map_err(|failure| (failure.outcome, failure.told(&self.secrets)))?;
+        let answers = answers().await;
+        let secrets = self.secrets_of(&session);
+        let (endpoints, models) = answers.map_err(|failure| (failure.outcome, failure.told(&secrets)))?;
         // Some versions send JSON as text/html, and a path that is not there is a page: the body tells.
         let table = |what: &str, body: &[u8]| -> Result<Map<String, Value>, (Outcome, String)> {
             serde_json::from_slice(body).map_err(|_| (Outcome::Protocol, format!("/api/{what} is no table")))

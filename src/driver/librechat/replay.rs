@@ -29,7 +29,10 @@ fn replay<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, cancels: bool) -> (Out
         decoder
             .feed(piece, |event| match reply.read(&event) {
                 Ok(Said::Tokens(more)) => tokens += more,
-                Ok(Said::Done) => done = true,
+                Ok(Said::Done(more)) => {
+                    tokens += more;
+                    done = true;
+                }
                 Ok(Said::Other) => {}
                 Err(failure) => {
                     failed.get_or_insert(failure.outcome);
@@ -113,10 +116,14 @@ fn a_resumed_stream_goes_on_where_it_broke_off() {
     };
     let event = |data: &str| format!("event: message\ndata: {data}\n\n");
     let sync = r#"{"sync":true,"resumeState":{"runSteps":[],"aggregatedContent":[{"type":"text","text":"a b c "}],"userMessage":null,"responseMessageId":"r"},"pendingEvents":[PENDING]}"#;
-    let sync = sync.replace("PENDING", &delta("d "));
+    let sync = |pending: &str| event(&sync.replace("PENDING", pending));
     let last = r#"{"final":true,"responseMessage":{"messageId":"r","content":[{"type":"text","text":"a b c d e "}]}}"#;
     let before = event(&delta("a "));
-    let after = [event(&sync), event(&delta("e ")), event(last)].concat();
+    // It had ended meanwhile: the whole rest comes with the summary.
+    let at_once = sync(&format!("{},{last}", delta("d ")));
+    let (outcome, tokens, _) = replay([before.as_bytes(), at_once.as_bytes()], false);
+    assert_eq!((outcome, tokens), (Outcome::Completed, 4));
+    let after = [sync(&delta("d ")), event(&delta("e ")), event(last)].concat();
     let (outcome, tokens, text) = replay([before.as_bytes(), after.as_bytes()], false);
     assert_eq!((outcome, tokens, text.as_str()), (Outcome::Completed, 5, "a b c d e "));
 }

@@ -29,7 +29,7 @@ impl Reader for ChunkReader {
 /// Reads one event's data; appends its text to `reply`, where that is wanted.
 fn read_chunk(data: &[u8], reply: &mut Option<String>) -> Result<Said, Failure> {
     if data == b"[DONE]" {
-        return Ok(Said::Done);
+        return Ok(Said::Done(0));
     }
     let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
         Failure::new(Outcome::Protocol, format!("{error} in the event: {}", String::from_utf8_lossy(data)))
@@ -104,7 +104,7 @@ mod tests {
             Ok(said) => {
                 let said = match said {
                     Said::Tokens(_) => "token",
-                    Said::Done => "done",
+                    Said::Done(_) => "done",
                     Said::Other => "other",
                 };
                 Ok((said, reply.unwrap_or_default()))
