@@ -148,6 +148,17 @@ fn accounts_are_made_by_registration_and_let_in() {
     assert_eq!(status, 200);
     let (code, said) = accounts(&create);
     assert!(code == 2 && said.contains("is there already"), "{code} {said}");
+    // A mark that is taken: registration says nothing, but its password lets nobody in.
+    let other = folder.path().join("other.csv");
+    let mark = email.split('-').nth(1).unwrap();
+    let again = ["create", "--count", "3", "--mark", mark, "--target", &reference.base, "--login-rate", "50", "--out"];
+    let (code, said) = accounts(&[&again[..], &[other.to_str().unwrap()]].concat());
+    assert!(code == 4 && said.contains("is the mark taken?"), "{code} {said}");
+    assert!(!other.exists(), "no list of accounts that cannot log in");
+    let nowhere = folder.path().join("missing/list.csv");
+    let (code, said) =
+        accounts(&["create", "--count", "1", "--target", &reference.base, "--out", nowhere.to_str().unwrap()]);
+    assert!(code == 4 && said.contains("missing/list.csv"), "{code} {said}");
 }
 
 #[test]

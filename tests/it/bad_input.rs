@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::support::chat::{Reference, SECRET};
 use crate::support::{Mock, Ran, Server, listen, read_request, run, tool};
 
 /// Nothing was run: no folder of a run, nothing on standard output.
@@ -212,4 +213,82 @@ fn a_target_that_repeats_the_key_is_not_quoted() {
         assert_eq!(output.status.code(), Some(4));
         assert!(stderr.contains("Received=[redacted]") && !stderr.contains("hunter2"), "{stderr}");
     }
+}
+
+#[test]
+fn problems_of_a_librechat_run_at_once() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(list.path(), "id,email,username\n1,a@x.test,a\n").unwrap();
+    let accounts = list.path().to_str().unwrap();
+    let target = ["--profile", "librechat", "--target", "http://127.0.0.1:9"];
+    let few = run(&[&target[..], &["--users", "20", "--accounts", accounts, "--login-rate", "0"]].concat());
+    assert_eq!(few.code, 2, "{few}");
+    nothing_ran(&few);
+    for expected in [
+        "has 1 accounts, but 20 users want one each",
+        "id,email,username want the deployment's JWT_SECRET in the environment",
+        "--login-rate: should be above 0",
+    ] {
+        assert!(few.stderr.contains(expected), "{expected}: {few}");
+    }
+    let none = run(&[&target[..], &["--users", "20"]].concat());
+    assert!(none.code == 2 && none.stderr.contains("--accounts: LibreChat wants a login for every user"), "{none}");
+    let other = run(&["--users", "2", "--target", "http://127.0.0.1:9", "--endpoint", "Mock", "--register"]);
+    assert!(other.stderr.contains("--endpoint: is for --profile librechat"), "{other}");
+    assert!(other.stderr.contains("--register: is for --profile librechat"), "{other}");
+    let workers = run(&["--users", "2", "--reference-workers", "0"]);
+    assert!(workers.code == 2 && workers.stderr.contains("--reference-workers: should be from 1 to 256"), "{workers}");
+}
+
+#[test]
+fn a_deployment_that_cannot_be_tested_says_why() {
+    let mock = Mock::start("[models.m]");
+    let reference = Reference::start(&mock, |_| {});
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let accounts = list.path().to_str().unwrap();
+    let own = ["--profile", "librechat", "--target", &reference.base, "--accounts", accounts, "--users", "1"];
+    let with = |flags: &[&str]| run(&[&own[..], flags].concat());
+
+    std::fs::write(list.path(), "email,password\na@x.test,a-secret-password\n").unwrap();
+    let stranger = with(&["--mock-admin", &mock.admin]);
+    assert_eq!(stranger.code, 4, "{stranger}");
+    for expected in ["login failed", "a@x.test", "Email does not exist", "the account in the list"] {
+        assert!(stranger.stderr.contains(expected), "{expected}: {stranger}");
+    }
+    assert!(!stranger.stderr.contains("a-secret-password"), "{stranger}");
+
+    let claims = reference_chat::jwt::Claims {
+        id: "1".to_owned(),
+        username: "a".to_owned(),
+        provider: "local".to_owned(),
+        email: "a@x.test".to_owned(),
+        iat: 0,
+        exp: u64::MAX,
+    };
+    std::fs::write(list.path(), format!("token\n{}\n", reference_chat::jwt::sign(&claims, SECRET))).unwrap();
+    let no_such = with(&["--mock-admin", &mock.admin, "--endpoint", "Nobody"]);
+    assert_eq!(no_such.code, 4, "{no_such}");
+    for expected in ["none has --endpoint Nobody", "Mock / m", "--print-librechat-yaml"] {
+        assert!(no_such.stderr.contains(expected), "{expected}: {no_such}");
+    }
+    // Another mock's journal does not have the turn: the model might be anybody's.
+    let elsewhere = Mock::start("[models.m]");
+    let unseen = with(&["--mock-admin", &elsewhere.admin]);
+    assert!(unseen.code == 4 && unseen.stderr.contains("say --real-model"), "{unseen}");
+    let other_models = Mock::start("[models.other]");
+    let unfit = with(&["--mock-admin", &other_models.admin]);
+    assert!(unfit.code == 4 && unfit.stderr.contains("none has a model that the mock serves (other)"), "{unfit}");
+
+    let page = Server::start(|mut stream, _| {
+        if read_request(&stream) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>");
+        }
+    });
+    let own = ["--profile", "librechat", "--target", &page.base, "--accounts", accounts, "--users", "1"];
+    let html = run(&[&own[..], &["--mock-admin", &mock.admin]].concat());
+    assert!(html.code == 4 && html.stderr.contains("/api/endpoints is no table"), "{html}");
+    let nobody = format!("http://{}", listen().local_addr().unwrap());
+    let own = ["--profile", "librechat", "--target", &nobody, "--accounts", accounts, "--users", "1"];
+    let refused = run(&[&own[..], &["--mock-admin", &mock.admin]].concat());
+    assert!(refused.code == 4 && refused.stderr.contains("is the server running"), "{refused}");
 }

@@ -162,5 +162,8 @@ fn accounts_are_made_for_a_run_and_it_says_that_they_stay() {
     assert_eq!(result.totals.errors, 0, "{ran}");
     assert!(ran.stdout.contains("accounts remove --mark"), "{ran}");
     let journal = std::fs::read_to_string(ran.folder().join("journal.ndjson")).expect("the journal");
+    let written = std::fs::read_to_string(ran.folder().join("result.json")).expect("the result");
+    // Every JSON Web Token begins so.
+    assert!([&ran.stdout, &ran.stderr, &journal, &written].iter().all(|text| !text.contains("eyJ")), "{ran}");
     assert!(journal.contains("\"accounts_made\"") && journal.contains("@capacity-check.test"), "{journal}");
 }

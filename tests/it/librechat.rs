@@ -327,6 +327,12 @@ fn another_user_s_stream_and_one_that_is_over_are_refused() {
     assert!(active.contains(started["streamId"].as_str().unwrap()), "{active}");
     assert_eq!(signed(&reference.base, 2, "GET", &stream, "").0, 403);
     assert_eq!(signed(&reference.base, 1, "GET", &stream, "").0, 200);
+    // Nobody goes on in another's conversation, and nobody cancels without a browser's name.
+    let foreign = format!(
+        r#"{{"text":"hi","endpoint":"Mock","endpointType":"custom","model":"m","conversationId":{}}}"#,
+        started["conversationId"]
+    );
+    assert_eq!(signed(&reference.base, 2, "POST", "/api/agents/chat/Mock", &foreign).0, 403);
     until("the job is gone", || signed(&reference.base, 1, "GET", &stream, "").0 == 404);
     let no_such = signed(&reference.base, 1, "GET", "/api/agents/chat/stream/none", "");
     assert_eq!(no_such.0, 404);

@@ -1,7 +1,7 @@
 //! Raw exchanges of running LibreChat servers, answered again by a small server and read by the
 //! whole driver.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -82,6 +82,23 @@ fn a_token_that_is_refused_is_renewed_and_the_message_sent_again() {
 }
 
 #[test]
+fn a_target_that_repeats_the_token_is_not_quoted() {
+    let server = Server::start(move |mut connection: TcpStream, _| {
+        let mut bytes = [0; 8_192];
+        let count = connection.read(&mut bytes).unwrap_or(0);
+        let sent = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        let token = sent.split("Bearer ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("none");
+        let text = format!("invalid token {token} in a header");
+        let _ =
+            write!(connection, "HTTP/1.1 500 Oh\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    });
+    let driver = chat(&server.base);
+    let turn = runtime().block_on(async { say(&driver, &mut driver.session(0), hello()).await });
+    assert_eq!(turn.outcome, Outcome::HttpServer(500));
+    assert!(turn.detail.contains("invalid token [redacted]") && !turn.detail.contains("eyJ"), "{}", turn.detail);
+}
+
+#[test]
 fn a_page_instead_of_an_answer_is_said() {
     let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>hello</html>";
     let server = Server::start(move |mut connection: TcpStream, _| {
@@ -93,4 +110,15 @@ fn a_page_instead_of_an_answer_is_said() {
     let turn = runtime().block_on(async { say(&driver, &mut driver.session(0), hello()).await });
     assert_eq!(turn.outcome, Outcome::Protocol);
     assert!(turn.detail.contains("text/html") && turn.detail.contains("<html>"), "{}", turn.detail);
+    // The same where only the stream is one: it is not taken up again.
+    let post = answer("v087-turn1-post.http");
+    let server = Server::start(move |mut connection: TcpStream, _| {
+        if let Some(line) = request(&connection) {
+            let text = if line.starts_with("POST") { &post } else { page };
+            let _ = connection.write_all(text.as_bytes());
+        }
+    });
+    let driver = chat(&server.base);
+    let turn = runtime().block_on(async { say(&driver, &mut driver.session(0), hello()).await });
+    assert_eq!((turn.outcome, turn.resumes), (Outcome::Protocol, 0), "{}", turn.detail);
 }
