@@ -1,15 +1,15 @@
 //! The command line of the mock, shared by its own binary and `capacity-check mock-llm`.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tokio::io::AsyncReadExt;
 
 use crate::behaviour::{Behaviour, DEFAULT_MODEL, Fault};
+use crate::process::{announce, ended, listen};
 use crate::section::Problem;
 use crate::server::{Options, serve};
 
@@ -181,42 +181,16 @@ impl MockArgs {
             io::stdout().write_all(crate::librechat::yaml(&base, &behaviour).as_bytes())?;
             return Ok(());
         }
-        let api = listen(self.listen, "--listen")?;
-        let admin = listen(self.admin, "--admin")?;
+        let bind = |address, flag| listen(address).map_err(|source| MockError::Listen { address, flag, source });
+        let (api, admin) = (bind(self.listen, "--listen")?, bind(self.admin, "--admin")?);
         let listening = Listening {
             api: format!("http://{}", api.local_addr()?),
             admin: format!("http://{}", admin.local_addr()?),
         };
-        let mut stdout = io::stdout();
-        writeln!(stdout, "{}", json!(listening))?;
-        stdout.flush()?;
+        announce(&listening)?;
         let options =
             Options { admin_token: std::env::var("MOCK_LLM_ADMIN_TOKEN").ok().filter(|token| !token.is_empty()) };
-        let exit_with_stdin = self.exit_with_stdin;
-        let shutdown = async move {
-            let ended = async {
-                let mut rest = Vec::new();
-                let _ = tokio::io::stdin().read_to_end(&mut rest).await;
-            };
-            tokio::select! {
-                // Without a handler the default action ends the process just as well.
-                _ = tokio::signal::ctrl_c() => {}
-                () = ended, if exit_with_stdin => {}
-            }
-        };
-        serve(api, admin, behaviour, options, shutdown).await?;
+        serve(api, admin, behaviour, options, ended(self.exit_with_stdin)).await?;
         Ok(())
     }
-}
-
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, MockError> {
-    let bind = || {
-        // std's backlog of 128 is too short for hundreds of users that connect at once.
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(4_096)?;
-        Ok(socket.into())
-    };
-    bind().map_err(|source| MockError::Listen { address, flag, source })
 }

@@ -12,6 +12,7 @@ pub mod distribution;
 pub mod journal;
 mod librechat;
 mod metrics;
+pub mod process;
 mod schedule;
 pub mod script;
 mod section;

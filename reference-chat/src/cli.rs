@@ -1,15 +1,14 @@
 //! The command line of the reference deployment, shared by its own binary and
 //! `capacity-check reference-chat`.
 
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 use mock_llm::distribution::parse_duration;
+use mock_llm::process::{announce, ended, listen};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::io::AsyncReadExt;
 use url::Url;
 
 use crate::server::serve;
@@ -178,31 +177,8 @@ impl ReferenceArgs {
     pub async fn run(self) -> Result<(), ReferenceError> {
         let settings = self.settings()?;
         let listener = listen(self.listen).map_err(|source| ReferenceError::Listen { address: self.listen, source })?;
-        let mut stdout = io::stdout();
-        writeln!(stdout, "{}", json!(Listening { chat: format!("http://{}", listener.local_addr()?) }))?;
-        stdout.flush()?;
-        let exit_with_stdin = self.exit_with_stdin;
-        let shutdown = async move {
-            let ended = async {
-                let mut rest = Vec::new();
-                let _ = tokio::io::stdin().read_to_end(&mut rest).await;
-            };
-            tokio::select! {
-                // Without a handler the default action ends the process just as well.
-                _ = tokio::signal::ctrl_c() => {}
-                () = ended, if exit_with_stdin => {}
-            }
-        };
-        serve(listener, settings, shutdown).await?;
+        announce(&Listening { chat: format!("http://{}", listener.local_addr()?) })?;
+        serve(listener, settings, ended(self.exit_with_stdin)).await?;
         Ok(())
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    // std's backlog of 128 is too short for hundreds of users that connect at once.
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(4_096)?;
-    Ok(socket.into())
 }

@@ -121,6 +121,12 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let mut result = assemble(facts, output);
     judge(&mut result, &scenario.budgets, peak).context("cannot judge the result")?;
     finish(args, console, &folder, &result)?;
+    if made.is_none() && result.target.kind == "librechat" {
+        console.say(
+            "What the users said stays in the deployment, as conversations of their accounts; `capacity-check accounts \
+             remove` deletes those of marked accounts.",
+        );
+    }
     drop(made);
     if !balanced {
         return Err(anyhow::anyhow!("the counts of the run do not add up, which is a bug: {:?}", result.totals).into());
