@@ -2,8 +2,9 @@
 //! later) or one step (v0.7.9 to v0.8.1), resume, cancel. The two are told apart by what the POST
 //! answers: JSON, or the stream itself.
 //!
-//! What comes, and the outcome; each row was seen on a running server and is replayed in
-//! `librechat/replay.rs` and `tests/it/transcripts.rs`, or is driven through the reference deployment in `tests/it/librechat.rs`:
+//! What comes, and the outcome. Rows with a transcript were seen on a running server and are replayed in
+//! `librechat/replay.rs`, which reads this table, and `tests/it/transcripts.rs`; the others are driven
+//! through the reference deployment in `tests/it/librechat.rs`:
 //!
 //! | what comes | transcript | outcome |
 //! |---|---|---|
@@ -16,7 +17,7 @@
 //! | 200 and an error whose text is a `message_limit` | `v087-message-limited-in-200` | `RateLimited` |
 //! | 429 | `v087-concurrent-limited`, `v087-login-limited`, `v087-register-limited` | `RateLimited` |
 //! | 200 and an error whose text is a `ban`, or `Illegal request`; 403 that says "banned" | | `Banned` |
-//! | 401, after one renewal; other 403 | | `Unauthorized` |
+//! | 401 or another 403, after one renewal | | `Unauthorized` |
 //! | another status | | `HttpClient`, `HttpServer` |
 //! | a page, or JSON without `streamId` | | `Protocol` |
 //!

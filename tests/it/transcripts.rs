@@ -61,6 +61,24 @@ fn exchanges_of_running_servers_have_their_outcomes() {
 }
 
 #[test]
+fn a_stream_that_hangs_is_a_stall() {
+    let (post, stream) = (answer("v087-turn1-post.http"), answer("v087-upstream-hangs.sse"));
+    let server = Server::start(move |mut connection: TcpStream, _| {
+        if let Some(line) = request(&connection) {
+            let text = if line.starts_with("POST") { &post } else { &stream };
+            let _ = connection.write_all(text.as_bytes());
+            if line.starts_with("GET") {
+                // Until the client has had enough.
+                let _ = connection.read(&mut [0; 1]);
+            }
+        }
+    });
+    let driver = chat(&server.base);
+    let turn = runtime().block_on(async { say(&driver, &mut driver.session(0), hello()).await });
+    assert_eq!((turn.outcome, turn.tokens), (Outcome::Stalled, 0), "{}", turn.detail);
+}
+
+#[test]
 fn a_stream_without_an_end_is_taken_up_and_then_given_up() {
     // Each connection gives the same eighteen tokens and breaks off; there is no `sync`.
     let turn = turn("v087-turn1-post.http", "v087-resume.sse");

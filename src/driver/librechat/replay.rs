@@ -1,6 +1,8 @@
 //! The transcripts of running servers, replayed through the decoder: whole, in two pieces split at
 //! every byte, and byte by byte.
 
+use std::collections::BTreeMap;
+
 use super::event::{Reply, refusal};
 use super::verdict;
 use crate::driver::Prompt;
@@ -75,6 +77,35 @@ fn every_stream_comes_to_its_outcome_however_it_is_cut() {
             let (first, second) = bytes.split_at(at);
             assert_eq!(replay([first, second], cancels), wanted, "{name}, split at {at}");
         }
+    }
+}
+
+/// The table of the driver's doc comment: outcomes by transcript.
+fn table() -> BTreeMap<String, Vec<String>> {
+    let quoted = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let mut table = BTreeMap::new();
+    for line in include_str!("../librechat.rs").lines().filter(|line| line.starts_with("//! | ")) {
+        let cells: Vec<&str> = line.split(" |").collect();
+        let (transcripts, outcomes) = (quoted(cells[2]), quoted(cells[3]));
+        table.extend(transcripts.into_iter().map(|name| (name, outcomes.clone())));
+    }
+    table
+}
+
+#[test]
+fn the_table_of_the_driver_is_what_is_tested() {
+    let table = table();
+    for (name, _, outcome, _) in STREAMS {
+        let stem = name.split('.').next().expect("a name");
+        // Bytes alone do not show that nothing came for too long.
+        let wanted = if stem == "v087-upstream-hangs" { "Stalled".to_owned() } else { format!("{outcome:?}") };
+        assert!(table.get(stem).is_some_and(|outcomes| outcomes.contains(&wanted)), "{name}: {outcome:?} {table:?}");
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/transcripts");
+    for entry in std::fs::read_dir(folder).expect("transcripts") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        let stem = name.split('.').next().expect("a name");
+        assert!(stem.ends_with("-post") || table.contains_key(stem), "{name} is not in the table");
     }
 }
 
