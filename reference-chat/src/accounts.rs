@@ -1,11 +1,11 @@
 //! Users and their sessions, in memory.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::jwt::{self, Claims, TokenError};
+use crate::jwt::{self, Claims, TokenError, unix_seconds};
 
 /// How long a refresh token lives.
 const REFRESH_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -125,23 +125,11 @@ impl Accounts {
             self.sessions.clear();
         }
         let session = uuid::Uuid::new_v4().to_string();
-        let claims = self.claims(&user.id, &session, "", REFRESH_LIFE);
+        let claims = Claims::lasting(&user.id, &session, "", REFRESH_LIFE);
         let refresh = jwt::sign(&claims, &self.refresh_secret);
         self.sessions.insert(session, user.id.clone());
-        let claims = self.claims(&user.id, &user.username, &user.email, self.token_life);
+        let claims = Claims::lasting(&user.id, &user.username, &user.email, self.token_life);
         Tokens { bearer: jwt::sign(&claims, &self.secret), refresh, user }
-    }
-
-    fn claims(&self, id: &str, username: &str, email: &str, life: Duration) -> Claims {
-        let now = unix_seconds();
-        Claims {
-            id: id.to_owned(),
-            username: username.to_owned(),
-            provider: "local".to_owned(),
-            email: email.to_owned(),
-            iat: now,
-            exp: now + life.as_secs(),
-        }
     }
 
     /// Whose bearer token this is. A user whom a well signed token names exists: where LibreChat
@@ -164,11 +152,6 @@ impl Accounts {
         };
         self.by_email.get(&email).cloned().ok_or(TokenError::Form)
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// An id in the form of MongoDB's.

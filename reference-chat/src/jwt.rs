@@ -1,6 +1,8 @@
 //! Bearer tokens: JSON Web Tokens with HS256 (RFC 7519, RFC 7515), as LibreChat signs them with
 //! `JWT_SECRET`. The tool mints its own with the same secret.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
@@ -25,6 +27,26 @@ pub struct Claims {
     pub iat: u64,
     /// Ends at, in seconds since 1970.
     pub exp: u64,
+}
+
+impl Claims {
+    /// Of a token that is issued now and lives so long.
+    pub fn lasting(id: &str, username: &str, email: &str, life: Duration) -> Self {
+        let iat = unix_seconds();
+        Self {
+            id: id.to_owned(),
+            username: username.to_owned(),
+            provider: "local".to_owned(),
+            email: email.to_owned(),
+            iat,
+            exp: iat + life.as_secs(),
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Why a token is refused.

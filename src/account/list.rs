@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Credentials;
+use super::{Credentials, local_part};
 use crate::secret::Secret;
 
 /// Why a list cannot be used.
@@ -126,7 +126,7 @@ pub fn write_list(
             Some(ids) => {
                 writer.write_record(["id", "email", "username", "password"])?;
                 for ((email, password), id) in accounts.iter().zip(ids) {
-                    writer.write_record([id, email, email.split('@').next().unwrap_or(email), password.expose()])?;
+                    writer.write_record([id, email, local_part(email), password.expose()])?;
                 }
             }
             None => {

@@ -65,6 +65,11 @@ pub fn marked_email(mark: &str, number: u32) -> String {
     format!("cc-{mark}-{number}@{DOMAIN}")
 }
 
+/// What stands before the `@`: the name of who has such an address.
+pub fn local_part(email: &str) -> &str {
+    email.split('@').next().unwrap_or(email)
+}
+
 /// A regular expression for the addresses made under a mark, or under any.
 pub fn marked_pattern(mark: Option<&str>) -> String {
     let mark = mark.unwrap_or("[a-z0-9]+");

@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
-use super::marked_pattern;
+use super::{local_part, marked_pattern};
 use crate::secret::{Secret, redacted};
 
 /// How long a server may take to be found.
@@ -208,7 +208,7 @@ fn of(users: &[(String, ObjectId)], field: &str) -> Document {
 
 /// A user, as LibreChat's schema wants one. No `expiresAt`: MongoDB would delete the user then.
 fn user(email: &str, hash: &str, tenant: Option<Bson>) -> Document {
-    let name = email.split('@').next().unwrap_or(email);
+    let name = local_part(email);
     let now = DateTime::now();
     let mut user = doc! {
         "_id": ObjectId::new(), "name": name, "username": name, "email": email, "emailVerified": true,

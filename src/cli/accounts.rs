@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use url::Url;
 
 use super::console::Console;
+use super::resolve::consent;
 use super::sign_in::{Pace, by_password, made_up, register};
 use crate::account::{Store, new_list, parse_mark, write_list};
 use crate::clock;
@@ -15,7 +16,7 @@ use crate::driver::librechat::LibreChat;
 use crate::exit::Exit;
 use crate::net::{Endpoint, TlsSettings, client_config};
 use crate::record::{Outcome, Steps, Turn};
-use crate::scenario::{is_private, plain_url};
+use crate::scenario::plain_url;
 use crate::secret::{Secret, escaped};
 
 /// The variable of the connection string where the flag names none.
@@ -168,23 +169,16 @@ async fn by_registration(
     console: Console,
     made: &mut u32,
 ) -> Result<(), Refused> {
-    if !(wish.login_rate > 0.0 && wish.login_rate <= 1_000.0) {
-        return Err(Refused::Usage("--login-rate: should be above 0 and at most 1000 a second".to_owned()));
-    }
-    let base: Url = plain_url(target).map_err(|error| Refused::Usage(format!("--target: {error}")))?;
-    let host = base.host_str().unwrap_or_default();
-    let consented = wish.way.i_am_authorized_to_test.iter().any(|named| named.eq_ignore_ascii_case(host));
-    if !is_private(&base) && !consented {
-        let text = format!("{host} is a public host; if you may, say so with --i-am-authorized-to-test {host}");
-        return Err(Refused::Usage(format!("--target: {text}")));
-    }
+    let wrong = |flag: &'static str| move |error: String| Refused::Usage(format!("{flag}: {error}"));
+    let pace = Pace::parse(wish.login_rate).map_err(wrong("--login-rate"))?;
+    let base: Url = plain_url(target).map_err(wrong("--target"))?;
+    consent(&base, &wish.way.i_am_authorized_to_test).map_err(wrong("--target"))?;
     let settings = TlsSettings { ca_file: wish.way.ca_file.clone(), insecure: wish.way.insecure };
     let tls = client_config(&settings).map_err(|error| Refused::Usage(error.to_string()))?;
     let limits = Limits::default();
     let endpoint = Endpoint::new(&base, &tls, limits.connect).map_err(|error| Refused::Usage(error.to_string()))?;
     let first = by_password(&accounts[..1]);
     let chat = LibreChat::new(endpoint, &base, first, None, &[], limits).map_err(failed)?;
-    let pace = Pace(wish.login_rate);
     console.say(&format!("Making {} accounts: {:.0} s.", wish.count, pace.length(wish.count).as_secs_f64()));
     let mut steps = Steps::default();
     // Who registers an address that is there is told the same as who makes a new one; only a login

@@ -65,9 +65,9 @@ pub fn main() -> Exit {
         }
     };
     let exit = match cli.command {
-        Some(Command::MockLlm(args)) => runtime.block_on(mock_llm(args)),
+        Some(Command::MockLlm(args)) => served("mock-llm", runtime.block_on(args.run())),
         Some(Command::Accounts(args)) => runtime.block_on(accounts::run(args)),
-        Some(Command::ReferenceChat(args)) => runtime.block_on(reference_chat(args)),
+        Some(Command::ReferenceChat(args)) => served("reference-chat", runtime.block_on(args.run())),
         None => runtime.block_on(run::run(cli.run)),
     };
     // A read of standard input may still block a thread.
@@ -75,21 +75,12 @@ pub fn main() -> Exit {
     exit
 }
 
-async fn reference_chat(args: ReferenceArgs) -> Exit {
-    match args.run().await {
+/// How a server of ours ended that was run alone.
+fn served(name: &str, done: Result<(), impl std::fmt::Display>) -> Exit {
+    match done {
         Ok(()) => Exit::Pass,
         Err(error) => {
-            eprintln!("capacity-check reference-chat: {error}");
-            Exit::Usage
-        }
-    }
-}
-
-async fn mock_llm(args: MockArgs) -> Exit {
-    match args.run().await {
-        Ok(()) => Exit::Pass,
-        Err(error) => {
-            eprintln!("capacity-check mock-llm: {error}");
+            eprintln!("capacity-check {name}: {error}");
             Exit::Usage
         }
     }

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::args::{DEFAULT_KEY_VARIABLE, FailOn, Profile, RunArgs};
 use super::folder;
+use super::sign_in::Pace;
 use crate::account::{Credentials, read_list};
 use crate::scenario::{
     AbortOn, Accounts, Budget, BudgetMetric, Guards, Load, Problem, Scenario, Target, Timeouts, default_budgets,
@@ -80,9 +81,7 @@ pub(super) fn resolve(args: &RunArgs) -> Result<(Scenario, Secrets), Vec<Problem
         let peak = load.tiers.last().copied().unwrap_or(0);
         secrets.accounts = accounts(args, peak, &secrets, &mut problems);
     }
-    if !(args.login_rate > 0.0 && args.login_rate <= 1_000.0) {
-        problems.add("--login-rate", "should be above 0 and at most 1000 a second");
-    }
+    problems.take("--login-rate", Pace::parse(args.login_rate));
     let budgets = budgets(args, &mut problems);
     let abort_on = problems.take("--abort-on", AbortOn::parse(&args.abort_on)).flatten();
     let max_duration =
@@ -244,17 +243,22 @@ fn target(args: &RunArgs, problems: &mut Problems) -> Option<Target> {
 
 /// A public host is tested only where somebody says that it may be.
 fn check_consent(flag: &str, url: &Url, args: &RunArgs, problems: &mut Problems) {
+    problems.take(flag, consent(url, &args.i_am_authorized_to_test));
+}
+
+/// Whether a host may be tested: it is private, or somebody has named it.
+///
+/// # Errors
+/// A sentence that says how to name it.
+pub(super) fn consent(url: &Url, named: &[String]) -> Result<(), String> {
     let host = url.host_str().unwrap_or_default();
-    let consented = args.i_am_authorized_to_test.iter().any(|named| named.eq_ignore_ascii_case(host));
-    if !is_private(url) && !consented {
-        problems.add(
-            flag,
-            format!(
-                "{host} is a public host, and a load test of a host that is not yours is an attack; \
-                 if you may test it, say so with --i-am-authorized-to-test {host}"
-            ),
-        );
+    if is_private(url) || named.iter().any(|named| named.eq_ignore_ascii_case(host)) {
+        return Ok(());
     }
+    Err(format!(
+        "{host} is a public host, and a load test of a host that is not yours is an attack; \
+         if you may test it, say so with --i-am-authorized-to-test {host}"
+    ))
 }
 
 fn load(args: &RunArgs, problems: &mut Problems) -> Load {

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::preflight::PreflightError;
-use crate::account::{Credentials, marked_email};
+use crate::account::{Credentials, local_part, marked_email};
 use crate::clock::{self, Nanos, SECOND};
 use crate::driver::librechat::LibreChat;
 use crate::record::{Outcome, Step, Steps, Turn};
@@ -21,10 +21,9 @@ pub(super) fn made_up(mark: &str, count: u32) -> Vec<(String, Secret)> {
 /// Accounts whose tokens are minted, for a deployment that takes them from the token.
 pub(super) fn minted(mark: &str, count: u32) -> Vec<Credentials> {
     (0..count)
-        .map(|number| Credentials::Minted {
-            id: format!("{number:024x}"),
-            email: marked_email(mark, number),
-            username: format!("cc-{mark}-{number}"),
+        .map(|number| {
+            let email = marked_email(mark, number);
+            Credentials::Minted { id: format!("{number:024x}"), username: local_part(&email).to_owned(), email }
         })
         .collect()
 }
@@ -43,6 +42,18 @@ pub(super) fn by_password(accounts: &[(String, Secret)]) -> Vec<Credentials> {
 pub(super) struct Pace(pub(super) f64);
 
 impl Pace {
+    /// A pace that somebody asked for.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected.
+    pub(super) fn parse(rate: f64) -> Result<Self, String> {
+        if rate > 0.0 && rate <= 1_000.0 {
+            Ok(Self(rate))
+        } else {
+            Err("should be above 0 and at most 1000 a second".to_owned())
+        }
+    }
+
     fn at(self, number: u32) -> Nanos {
         (f64::from(number) / self.0 * SECOND as f64) as Nanos
     }

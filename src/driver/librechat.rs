@@ -159,11 +159,6 @@ impl LibreChat {
         self.chat = offer;
     }
 
-    /// The accounts that there are.
-    pub fn accounts(&self) -> usize {
-        self.accounts.len()
-    }
-
     /// The session of user number `user`, with what its login brought.
     ///
     /// # Panics
@@ -228,18 +223,15 @@ impl LibreChat {
     ) -> Result<(), Failure> {
         self.keep_fresh(session, exchange).await?;
         let mut source = self.open(session, prompt, exchange).await?;
-        let pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
-        let mut cancelling = false;
+        let mut pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
         loop {
-            let read = if std::mem::take(&mut cancelling) {
-                self.read_cancelling(session, stream, &mut source, exchange).await
-            } else {
-                let pause_at = if exchange.turn.tokens >= pause_at { u64::MAX } else { pause_at };
-                stream.read(&mut source.connection, &mut source.body, exchange, pause_at).await
-            };
+            let mut read = stream.read(&mut source.connection, &mut source.body, exchange, pause_at).await;
+            if matches!(read, Ok(Stop::Pause)) {
+                pause_at = u64::MAX;
+                read = self.read_cancelling(session, stream, &mut source, exchange).await;
+            }
             match read {
-                Ok(Stop::End) => break,
-                Ok(Stop::Pause) => cancelling = true,
+                Ok(_) => break,
                 Err(failure) if matches!(failure.outcome, Outcome::Truncated | Outcome::Reset) => {
                     let Some(id) = source.stream_id.take() else { return Err(failure) };
                     source = self.resume(session, id, failure, exchange).await?;

@@ -40,7 +40,7 @@ fn both_wire_versions_give_every_token_and_go_on() {
                 assert!(turn.first_token.unwrap().latest - turn.sent.unwrap() >= 20_000_000, "the mock's own 20 ms");
             }
         });
-        // The model was told the whole thread each time: question, answer, question..
+        // The model was asked once a turn.
         let prompts: Vec<u64> = mock.turns().iter().map(|turn| turn.tokens).collect();
         assert_eq!(prompts, [12, 12, 12]);
         let (_, convos) = signed(&reference.base, 1, "GET", "/api/convos", "");

@@ -111,7 +111,7 @@ fn is_banned(app: &App, concerned: &[Who]) -> bool {
 /// Adds `X-RateLimit-*` and, where the limit is reached, `Retry-After`.
 fn add_standing(headers: &mut HeaderMap, standing: Option<Standing>) {
     let Some(standing) = standing else { return };
-    let reset = crate::accounts::unix_seconds() + standing.reset.as_secs();
+    let reset = crate::jwt::unix_seconds() + standing.reset.as_secs();
     let after = standing.reset.as_secs().max(1);
     for (name, value) in [
         ("x-ratelimit-limit", u64::from(standing.max)),

@@ -1,17 +1,17 @@
 //! How users are let in: login, renewal, registration, minted tokens, cookies.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cookie::Cookie;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use reference_chat::jwt::{self, Claims};
+use reference_chat::jwt::{self, Claims, unix_seconds};
 use serde_json::{Value, json};
 
 use super::event::refusal;
 use super::{LibreChat, Session};
-use crate::account::Credentials;
+use crate::account::{Credentials, local_part};
 use crate::driver::Live;
 use crate::driver::exchange::{Call, ERROR_BODY, Exchange, Failure, uri, usable};
 use crate::net::HttpConnection;
@@ -21,7 +21,7 @@ use crate::secret::Secret;
 /// A bearer token that ends sooner than this after the longest turn is renewed before it is used.
 const MARGIN: u64 = 30;
 /// How long a minted token lives, as LibreChat's own do.
-const LIFE: u64 = 900;
+const LIFE: Duration = Duration::from_secs(900);
 
 /// What a user holds after a login.
 #[derive(Debug, Clone, Default)]
@@ -79,31 +79,11 @@ impl Tokens {
     }
 }
 
-/// Seconds since 1970.
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Mints a bearer token, as LibreChat signs it.
-fn mint(id: &str, email: &str, username: &str, secret: &Secret) -> String {
-    let iat = unix_seconds();
-    let claims = Claims {
-        id: id.to_owned(),
-        username: username.to_owned(),
-        provider: "local".to_owned(),
-        email: email.to_owned(),
-        iat,
-        exp: iat + LIFE,
-    };
-    jwt::sign(&claims, secret.expose())
-}
-
 impl LibreChat {
     /// Makes an account by registration, into `visit`.
     pub async fn register(&self, email: &str, password: &Secret, visit: &mut Turn) {
-        let limits = self.limits;
-        let mut exchange = Exchange::new(&limits, visit, Live::nobody());
-        let name = email.split('@').next().unwrap_or(email);
+        let mut exchange = Exchange::new(&self.limits, visit, Live::nobody());
+        let name = local_part(email);
         let wish = json!({
             // A name wants three characters or more.
             "name": format!("cc {name}"), "username": name, "email": email,
@@ -116,8 +96,7 @@ impl LibreChat {
     /// Lets user number `user` in, into `visit`; what it holds then is kept for its session.
     pub async fn sign_in(&self, user: u32, visit: &mut Turn) {
         let mut session = self.session(user);
-        let limits = self.limits;
-        let mut exchange = Exchange::new(&limits, visit, Live::nobody());
+        let mut exchange = Exchange::new(&self.limits, visit, Live::nobody());
         let done = self.renew(&mut session, &mut exchange).await;
         let secrets = self.secrets_of(&session);
         if done.is_ok() {
@@ -154,7 +133,8 @@ impl LibreChat {
             Credentials::Minted { id, email, username } => {
                 let secret = self.jwt_secret.as_ref();
                 let secret = secret.ok_or_else(|| Failure::new(Outcome::Unauthorized, "no JWT_SECRET to mint with"))?;
-                session.hold(Tokens::default().with_bearer(mint(id, email, username, secret)));
+                let token = jwt::sign(&Claims::lasting(id, username, email, LIFE), secret.expose());
+                session.hold(Tokens::default().with_bearer(token));
                 Ok(())
             }
             Credentials::Bearer(_) if session.tokens.bearer.is_some() => {
