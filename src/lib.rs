@@ -8,6 +8,8 @@ pub mod clock;
 pub mod driver;
 pub mod engine;
 pub mod exit;
+pub mod grade;
+pub mod lang;
 pub mod metric;
 pub mod net;
 pub mod plan;

@@ -5,44 +5,58 @@
 use hdrhistogram::Histogram;
 
 use crate::analysis::{
-    CONFIDENCE, Interval, LEAST_BLOCKS, blocks_interval, capacity, exceeding, generator_causes, quantile_interval,
-    rate_interval, samples_for_quantile, samples_for_rate, would_fail_with, would_pass_with,
+    Interval, LEAST_BLOCKS, blocks_interval, capacity, exceeding, generator_causes, quantile_interval, rate_interval,
+    samples_for_quantile, samples_for_rate, would_fail_with, would_pass_with,
 };
 use crate::metric::Metric;
-use crate::result::{BudgetResult, Capacity, DecodeError, End, RunResult, TierResult, Verdict};
-use crate::scenario::{Budget, BudgetMetric, Limit, Statistic};
+use crate::result::{BudgetResult, DecodeError, End, Reason, RunResult, SampleUnit, TierResult, Verdict};
+use crate::scenario::{Budget, BudgetMetric, Limit, Statistic, Tier};
 
 /// Judges every tier and the run, and writes verdicts, reasons and capacity into the result.
-/// `asked` is the tier that the run is about.
+/// `planned` are the tiers that were asked for; the run is about the last of them.
 ///
 /// # Errors
 /// When a histogram of the result cannot be read.
-pub fn judge(result: &mut RunResult, budgets: &[Budget], asked: u32) -> Result<(), DecodeError> {
+pub fn judge(result: &mut RunResult, planned: &[Tier]) -> Result<(), DecodeError> {
     let clock_steps = result.generator.clock_steps;
     for tier in &mut result.tiers {
-        judge_tier(tier, budgets, clock_steps)?;
+        let plan = planned.iter().find(|plan| plan.users == tier.users);
+        tier.expect = plan.and_then(|plan| plan.expect);
+        judge_tier(tier, plan.map_or(&[], |plan| &plan.budgets), clock_steps)?;
     }
     result.capacity = capacity(&result.tiers);
-    (result.verdict, result.reasons) = judge_run(result, asked);
+    result.asked = planned.last().map_or(0, |tier| tier.users);
+    result.reasons = run_reasons(result);
+    result.verdict = planned.iter().filter_map(|plan| contribution(result, plan)).fold(Verdict::Pass, Verdict::worse);
     Ok(())
 }
 
-fn judge_run(result: &RunResult, asked: u32) -> (Verdict, Vec<String>) {
+/// What a planned tier adds to the verdict of the run: the one that was asked for its verdict, any
+/// other only where it carries an expectation. An expectation that is met is a pass, one that is
+/// missed a failure, and what could not be decided meets none. A run that was stopped early meets
+/// no expectation in the tier in which that happened.
+fn contribution(result: &RunResult, plan: &Tier) -> Option<Verdict> {
+    if plan.expect.is_none() && plan.users != result.asked {
+        return None;
+    }
+    let Some(tier) = result.tiers.iter().find(|tier| tier.users == plan.users) else {
+        return Some(Verdict::Inconclusive);
+    };
+    Some(match (plan.expect, tier.verdict) {
+        (Some(expected), verdict) if verdict.meets(expected) && tier.complete => Verdict::Pass,
+        (Some(_), Verdict::Warn) => Verdict::Fail,
+        (_, verdict) => verdict,
+    })
+}
+
+fn run_reasons(result: &RunResult) -> Vec<Reason> {
     let ended = match &result.end {
         End::Finished => None,
-        End::Interrupted => Some("the run was interrupted".to_owned()),
-        End::Guard(what) => Some(format!("the run was stopped by a guard: {what}")),
+        End::Interrupted => Some(Reason::Interrupted),
+        End::Guard(what) => Some(what.clone()),
     };
-    match result.tiers.iter().find(|tier| tier.users == asked) {
-        Some(tier) => {
-            let reasons = tier.reasons.iter().map(|reason| format!("{asked} users: {reason}"));
-            (tier.verdict, ended.into_iter().chain(reasons).collect())
-        }
-        None => {
-            let missing = format!("the tier of {asked} users was not reached");
-            (Verdict::Inconclusive, ended.into_iter().chain([missing]).collect())
-        }
-    }
+    let reached = result.tiers.iter().any(|tier| tier.users == result.asked);
+    ended.into_iter().chain((!reached).then_some(Reason::NotReached { users: result.asked })).collect()
 }
 
 fn judge_tier(tier: &mut TierResult, budgets: &[Budget], clock_steps: u64) -> Result<(), DecodeError> {
@@ -54,20 +68,16 @@ fn judge_tier(tier: &mut TierResult, budgets: &[Budget], clock_steps: u64) -> Re
         return Ok(());
     }
     tier.verdict = tier.budgets.iter().map(|budget| budget.verdict).fold(Verdict::Pass, Verdict::worse);
-    tier.reasons = tier
-        .budgets
-        .iter()
-        .filter(|budget| budget.verdict != Verdict::Pass)
-        .map(|budget| format!("{}: {}", budget.metric, budget.reason))
-        .collect();
+    let open = tier.budgets.iter().filter(|budget| budget.verdict != Verdict::Pass);
+    tier.reasons = open.map(|budget| budget.reason.clone()).collect();
     if tier.budgets.is_empty() {
         tier.verdict = Verdict::Inconclusive;
-        tier.reasons.push("there is no budget".to_owned());
+        tier.reasons.push(Reason::NoBudget);
     }
     let cut = !tier.complete || tier.counts.outcomes.contains_key("interrupted");
     if cut && tier.verdict != Verdict::Fail {
         tier.verdict = Verdict::Inconclusive;
-        tier.reasons.insert(0, "the tier was cut short".to_owned());
+        tier.reasons.insert(0, Reason::CutShort);
     }
     Ok(())
 }
@@ -82,19 +92,13 @@ struct Measured {
     /// Of turns: those above the pass bound, those above the warn bound, and the share that may be
     /// above each.
     beyond: Option<Beyond>,
-    unit: Unit,
+    unit: SampleUnit,
 }
 
 /// How many turns are above each bound, and the share of them that may be.
 struct Beyond {
     pass: (u64, f64),
     warn: (u64, f64),
-}
-
-#[derive(Clone, Copy)]
-enum Unit {
-    Turns,
-    Blocks,
 }
 
 fn judge_budget(tier: &TierResult, budget: &Budget) -> Result<BudgetResult, DecodeError> {
@@ -104,8 +108,7 @@ fn judge_budget(tier: &TierResult, budget: &Budget) -> Result<BudgetResult, Deco
         BudgetMetric::Latency(metric, statistic) => measure_turns(tier, metric, statistic, budget.limit)?,
     };
     let turns_per_second = tier.counts.started as f64 / tier.steady_s.max(1e-9);
-    let Decision { verdict, reason, more_seconds } = decide(budget, &measured, turns_per_second);
-    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    let (verdict, reason) = decide(budget, &measured, turns_per_second);
     Ok(BudgetResult {
         metric: budget.metric.to_string(),
         pass: budget.limit.pass,
@@ -116,7 +119,6 @@ fn judge_budget(tier: &TierResult, budget: &Budget) -> Result<BudgetResult, Deco
         samples: measured.samples,
         verdict,
         reason,
-        more_seconds,
     })
 }
 
@@ -129,7 +131,7 @@ fn measure_error_rate(tier: &TierResult, limit: Limit) -> Measured {
         samples: turns,
         needed: samples_for_rate(limit.pass),
         beyond: Some(Beyond { pass: (errors, limit.pass), warn: (errors, limit.warn) }),
-        unit: Unit::Turns,
+        unit: SampleUnit::Turns,
     }
 }
 
@@ -142,7 +144,7 @@ fn measure_turns(
     let quantile = statistic.quantile();
     let needed = samples_for_quantile(quantile);
     let Some(result) = tier.metrics.get(&metric) else {
-        return Ok(Measured { interval: None, samples: 0, needed, beyond: None, unit: Unit::Turns });
+        return Ok(Measured { interval: None, samples: 0, needed, beyond: None, unit: SampleUnit::Turns });
     };
     let histogram = result.decode()?;
     let samples = histogram.len() + result.above;
@@ -154,7 +156,7 @@ fn measure_turns(
             pass: (exceeding(&histogram, result.above, limit.pass), 1.0 - quantile),
             warn: (exceeding(&histogram, result.above, limit.warn), 1.0 - quantile),
         }),
-        unit: Unit::Turns,
+        unit: SampleUnit::Turns,
     })
 }
 
@@ -167,72 +169,57 @@ fn measure_tokens(tier: &TierResult, metric: Metric, statistic: Statistic) -> Re
         samples: blocks.len() as u64,
         needed: LEAST_BLOCKS as u64,
         beyond: None,
-        unit: Unit::Blocks,
+        unit: SampleUnit::Blocks,
     })
 }
 
-struct Decision {
-    verdict: Verdict,
-    reason: String,
-    more_seconds: Option<u64>,
+/// A value that is not above every bound.
+fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
 }
 
-fn decide(budget: &Budget, measured: &Measured, turns_per_second: f64) -> Decision {
+fn decide(budget: &Budget, measured: &Measured, turns_per_second: f64) -> (Verdict, Reason) {
     let Limit { pass, warn } = budget.limit;
-    let show = |value: f64| shown(budget.metric, value);
+    let budget_name = budget.metric.to_string();
     let Some(interval) = measured.interval else {
-        return Decision {
-            verdict: Verdict::Inconclusive,
-            reason: "nothing was measured".to_owned(),
-            more_seconds: None,
-        };
+        return (Verdict::Inconclusive, Reason::NothingMeasured { budget: budget_name });
     };
-    let confidence = CONFIDENCE * 100.0;
-    let value = show(interval.measured);
-    if let Some(lower) = interval.lower.filter(|lower| *lower > warn) {
-        let reason = format!(
-            "{value}, at least {} with {confidence:.0} % confidence, above the limit of {}",
-            show(lower),
-            show(warn)
-        );
-        return Decision { verdict: Verdict::Fail, reason, more_seconds: None };
+    let value = finite(Some(interval.measured));
+    if interval.lower.is_some_and(|lower| lower > warn) {
+        let lower = finite(interval.lower);
+        return (Verdict::Fail, Reason::Above { budget: budget_name, measured: value, lower, warn });
     }
-    let unit = match measured.unit {
-        Unit::Turns => "turns",
-        Unit::Blocks => "blocks of 5 s",
-    };
     match interval.upper {
         Some(upper) if upper <= pass => {
-            let reason =
-                format!("{value}, at most {} with {confidence:.0} % confidence, within {}", show(upper), show(pass));
-            Decision { verdict: Verdict::Pass, reason, more_seconds: None }
+            (Verdict::Pass, Reason::Within { budget: budget_name, measured: interval.measured, upper, pass })
         }
         Some(_) if measured.samples >= measured.needed => {
-            let more_seconds = more_seconds(measured, interval, budget.limit, turns_per_second);
-            let more = match more_seconds {
-                Some(seconds) => format!("about {seconds} s more of the same would decide"),
-                None => "it is between the bounds, and more of the same would not change that".to_owned(),
+            let reason = Reason::Undecided {
+                budget: budget_name,
+                measured: value,
+                lower: interval.lower.unwrap_or(0.0),
+                upper: finite(interval.upper),
+                pass,
+                warn,
+                more_seconds: more_seconds(measured, interval, budget.limit, turns_per_second),
             };
-            let range =
-                format!("between {} and {}", show(interval.lower.unwrap_or(0.0)), show(upper_or_infinity(interval)));
-            let reason =
-                format!("{value}, {range}, not proved to be within {} nor above {}; {more}", show(pass), show(warn));
-            Decision { verdict: Verdict::Warn, reason, more_seconds }
+            (Verdict::Warn, reason)
         }
         _ => {
-            let more_seconds = match measured.unit {
-                Unit::Turns => seconds_for(measured.needed.saturating_sub(measured.samples), turns_per_second),
-                Unit::Blocks => Some(5 * measured.needed.saturating_sub(measured.samples)),
+            let missing = measured.needed.saturating_sub(measured.samples);
+            let reason = Reason::TooFew {
+                budget: budget_name,
+                samples: measured.samples,
+                needed: measured.needed,
+                unit: measured.unit,
+                more_seconds: match measured.unit {
+                    SampleUnit::Turns => seconds_for(missing, turns_per_second),
+                    SampleUnit::Blocks => Some(5 * missing),
+                },
             };
-            let more = more_seconds.map_or_else(String::new, |seconds| format!("; about {seconds} s more would do"));
-            let reason = format!("{} of the {} {unit} that are needed{more}", measured.samples, measured.needed);
-            Decision { verdict: Verdict::Inconclusive, reason, more_seconds }
+            (Verdict::Inconclusive, reason)
         }
     }
-}
-
-fn upper_or_infinity(interval: Interval) -> f64 {
-    interval.upper.unwrap_or(f64::INFINITY)
 }
 
 /// How many more seconds of the same would decide: prove a pass where the value is within the pass
@@ -260,37 +247,4 @@ fn more_seconds(measured: &Measured, interval: Interval, limit: Limit, turns_per
 fn seconds_for(turns: u64, turns_per_second: f64) -> Option<u64> {
     let seconds = turns as f64 / turns_per_second;
     (seconds.is_finite() && seconds < 7.0 * 86_400.0).then(|| seconds.ceil() as u64)
-}
-
-/// A budget's value with its unit.
-pub fn shown(metric: BudgetMetric, value: f64) -> String {
-    if value.is_infinite() {
-        return "without end".to_owned();
-    }
-    match metric {
-        BudgetMetric::ErrorRate => format!("{:.2} %", value * 100.0),
-        BudgetMetric::Latency(..) if value >= 10_000_000.0 => format!("{:.1} s", value / 1e6),
-        BudgetMetric::Latency(..) => format!("{:.0} ms", value / 1e3),
-    }
-}
-
-/// The capacity in words.
-pub fn capacity_sentence(result: &RunResult) -> String {
-    let Capacity { users, not_passed } = result.capacity;
-    let ended = |users: u32| {
-        let verdict = result.tiers.iter().find(|tier| tier.users == users).map(|tier| tier.verdict);
-        match verdict {
-            Some(Verdict::Inconclusive) => format!("{users} users were not decided"),
-            Some(Verdict::Warn) => format!("{users} users gave a warning"),
-            _ => format!("{users} users were too many"),
-        }
-    };
-    match (users, not_passed) {
-        (Some(users), None) => {
-            format!("The deployment carries {users} users, and perhaps more: no larger tier was run.")
-        }
-        (Some(users), Some(not)) => format!("The deployment carries {users} users; {}.", ended(not)),
-        (None, Some(not)) => format!("No tier passed: {}.", ended(not)),
-        (None, None) => "No tier was run.".to_owned(),
-    }
 }

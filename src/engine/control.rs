@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::generator::{GeneratorSample, peak_rss_bytes};
 use super::shard::{self, Grow, Report, ShardOutput, Start};
-use super::{Interrupt, Output, Progress, Stage, Stop, TierRun};
+use super::{Interrupt, Output, Progress, Stage, Stop, TierRun, Tripped};
 use crate::clock::{self, Nanos, SECOND};
 use crate::driver::Driver;
 use crate::metric::MetricSet;
@@ -64,14 +64,14 @@ impl Patience {
     pub const QUICK: Self = Self { drain: 2 * SECOND, farewell: 2 * SECOND };
 }
 
-/// Runs all tiers. `needs` says how long a steady phase must be at so many turns a second;
+/// Runs all tiers. `needs` says how long the steady phase of a tier must be at so many turns a second;
 /// `progress` is told what happens; `interrupts` asks for an early end from outside.
 ///
 /// # Errors
 /// When a thread cannot be started, or one has failed.
 pub async fn run(
     settings: Settings,
-    needs: impl Fn(f64) -> Duration,
+    needs: impl Fn(usize, f64) -> Duration,
     progress: impl FnMut(Progress<'_>),
     interrupts: watch::Receiver<Option<Interrupt>>,
 ) -> io::Result<Output> {
@@ -127,7 +127,7 @@ enum Until {
     Empty(Nanos),
 }
 
-impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
+impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
     fn start(
         settings: Settings,
         needs: N,
@@ -204,7 +204,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         if stopped.is_none() {
             let rate = self.turn_rate(tier, self.started - half_started, clock::monotonic() - half_time);
             let (least, most) = self.plan.steady;
-            let steady = clock::nanos((self.needs)(rate).clamp(least, most));
+            let steady = clock::nanos((self.needs)(tier, rate).clamp(least, most));
             let steady_to = window.steady_from + steady;
             window.steady_to = Some(steady_to);
             self.publish(tier, window);
@@ -275,7 +275,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
                 () = tokio::time::sleep_until(clock::instant(wake).into()) => {
                     return match self.max_duration {
                         Some(most) if wake < deadline => {
-                            Some(Stop::Guard(format!("--max-duration {} s is over", most.as_secs_f64())))
+                            Some(Stop::Guard(Tripped::MaxDuration(most)))
                         }
                         _ => None,
                     };
@@ -330,13 +330,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         let (turns, errors) = self.recent.iter().fold((0, 0), |(t, e), (turns, errors)| (t + turns, e + errors));
         let limit = self.abort_error_rate?;
         let rate = errors as f64 / turns.max(1) as f64;
-        (turns >= GUARD_TURNS && rate > limit).then(|| {
-            Stop::Guard(format!(
-                "error rate {:.0} % of the last {turns} turns is above --abort-on {:.0} %",
-                rate * 100.0,
-                limit * 100.0
-            ))
-        })
+        (turns >= GUARD_TURNS && rate > limit).then_some(Stop::Guard(Tripped::ErrorRate { share: rate, turns, limit }))
     }
 
     /// Lets the users go, joins the shards and puts everything together.
@@ -388,10 +382,7 @@ impl<N: Fn(f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
 /// A deployment that bans is left at once: every further request would be refused, and would
 /// tell nothing about its capacity.
 fn banned(second: &Delta) -> Option<Stop> {
-    let said = second.banned.as_ref()?;
-    Some(Stop::Guard(format!(
-        "the deployment has banned its users or this address (it said: {said}); for a test set BAN_VIOLATIONS=false, remove the ban (it lasts 2 h) and restart the deployment"
-    )))
+    second.banned.clone().map(|said| Stop::Guard(Tripped::Banned(said)))
 }
 
 /// Waits until somebody outside asks for an end at least this hard.

@@ -6,6 +6,8 @@ mod limits;
 mod shard;
 mod user;
 
+use std::time::Duration;
+
 use crate::clock::Nanos;
 use crate::record::{Delta, Record, TimelinePoint, Window};
 
@@ -61,14 +63,32 @@ impl Stage {
 }
 
 /// Why a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Stop {
     /// Every tier was run.
     Finished,
     /// The user asked for it.
     Interrupted,
-    /// A guard was tripped; the text says which and by what.
-    Guard(String),
+    /// A guard was tripped.
+    Guard(Tripped),
+}
+
+/// Which guard was tripped, and by what.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tripped {
+    /// This share of the last turns failed, which is above the limit.
+    ErrorRate {
+        /// The share.
+        share: f64,
+        /// The turns.
+        turns: u64,
+        /// The limit.
+        limit: f64,
+    },
+    /// The run has taken as long as it may.
+    MaxDuration(Duration),
+    /// The deployment has banned users or address, and said this.
+    Banned(String),
 }
 
 /// A request to stop from outside, such as Ctrl-C.

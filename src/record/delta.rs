@@ -100,7 +100,7 @@ impl Delta {
 }
 
 /// One second of the run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TimelinePoint {
     /// Seconds since the run began, at the end of this second.
     pub t_s: u64,

@@ -14,7 +14,7 @@ use crate::clock::{Nanos, micros};
 const EXAMPLES: usize = 5;
 
 /// Something that a user does besides turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// An account is made.

@@ -76,7 +76,7 @@ impl Turn {
 }
 
 /// What one turn of an outcome looked like; the text is the target's and must be escaped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Example {
     /// The outcome's name.
     pub outcome: String,

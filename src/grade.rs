@@ -1,0 +1,42 @@
+//! How good something is: a word that scenario, result and verdict share.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How good a run, a tier or a budget is. In the order of [`Verdict::worse`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Within the pass bound, with 95 % confidence.
+    Pass,
+    /// Neither proved to be within the pass bound nor to be above the warn bound.
+    Warn,
+    /// Nothing can be said: too few samples, or a generator that was in the way.
+    Inconclusive,
+    /// Above the warn bound, with 95 % confidence.
+    Fail,
+}
+
+impl Verdict {
+    /// The worse of two. A failure is worse than not knowing, and not knowing is worse than a
+    /// warning: so another budget never improves a verdict.
+    pub fn worse(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// Whether it is good enough where this much is expected. What is not known is never good
+    /// enough: missing data does not pass.
+    pub fn meets(self, expected: Self) -> bool {
+        self != Self::Inconclusive && self <= expected
+    }
+
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Inconclusive => "inconclusive",
+            Self::Fail => "fail",
+        }
+    }
+}
