@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// The variable of the bearer key where none is named.
-pub(super) const DEFAULT_KEY_VARIABLE: &str = "CAPACITY_CHECK_API_KEY";
+use crate::lang::Lang;
+use crate::scenario::file::{FailOn, Form, Profile};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +20,10 @@ Examples:
       LibreChat, before a mock LLM of yours; `accounts create` makes the list.
   capacity-check --headcount 2000 --active-share 25% --budget 'ttft.p95=800ms,2s'
       2,000 people of whom a quarter chat at once, with a budget of your own.
+  capacity-check --scenario scenarios/librechat-tiers.toml
+      What stands in a file; `plan --scenario FILE` says beforehand what it will do.
+  capacity-check report reports/latest/result.json --format md,html --lang ko
+      The report once more, from the result alone.
   capacity-check mock-llm --ttft 'lognormal 300ms 900ms' --slots 64
       The mock LLM alone.
 
@@ -29,6 +33,9 @@ guard, 130 interrupted.";
 /// What is typed. Texts are read later, so that every problem can be told at once.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
+    /// What to do, as TOML (`capacity-check schema` describes it); flags override what stands there.
+    #[arg(long, value_name = "FILE", help_heading = "Load")]
+    pub(crate) scenario: Option<PathBuf>,
     /// Concurrent users; the tiers 50, 100, 500, 1000, 2000, 5000 below come first.
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub(crate) users: Option<u32>,
@@ -39,7 +46,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", conflicts_with_all = ["users", "tiers"], help_heading = "Load")]
     pub(crate) headcount: Option<u32>,
     /// The share of the headcount that chats at once, such as 25%.
-    #[arg(long, value_name = "SHARE", requires = "headcount", help_heading = "Load")]
+    #[arg(long, value_name = "SHARE", help_heading = "Load")]
     pub(crate) active_share: Option<String>,
     /// Between turns: a duration or a distribution. [default: lognormal 15s 45s (median, p95)]
     #[arg(long, value_name = "DIST", help_heading = "Load")]
@@ -47,9 +54,13 @@ pub(crate) struct RunArgs {
     /// The share of turns that the user cancels in the middle of the reply, such as 5%.
     #[arg(long, value_name = "SHARE", help_heading = "Load")]
     pub(crate) cancel_share: Option<String>,
-    /// Turns of a conversation; the next one begins without history.
-    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Load")]
-    pub(crate) turns: u32,
+    /// The most turns of a conversation; the next one begins without history. [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub(crate) turns: Option<u32>,
+    /// What users say: the bundled conversations en, ko or mixed, or a .jsonl file with a conversation
+    /// a line, {"turns": ["..", ".."]}. [default: mixed]
+    #[arg(long, value_name = "SET", help_heading = "Load")]
+    pub(crate) prompts: Option<String>,
     /// Over how long the new users of a tier come. [default: 20s]
     #[arg(long, value_name = "TIME", help_heading = "Load")]
     pub(crate) ramp: Option<String>,
@@ -62,48 +73,48 @@ pub(crate) struct RunArgs {
     /// A first look: tiers of 10 s, think time 2 s; not comparable, never fails.
     #[arg(long, help_heading = "Load")]
     pub(crate) quick: bool,
-    /// Seed of prompts and think times.
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Load")]
-    pub(crate) seed: u64,
+    /// Seed of prompts and think times. [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub(crate) seed: Option<u64>,
     /// Threads that carry users. [default: the cores, less one where the mock runs here too]
     #[arg(long, value_name = "N", help_heading = "Load")]
-    pub(crate) shards: Option<usize>,
+    pub(crate) shards: Option<u32>,
 
     /// Base URL of the deployment; without it an embedded one is started and tested: the reference
     /// deployment before the mock LLM.
     #[arg(long, value_name = "URL", help_heading = "Target")]
     pub(crate) target: Option<String>,
-    /// How the deployment is spoken to.
-    #[arg(long, value_enum, default_value_t = Profile::Openai, help_heading = "Target")]
-    pub(crate) profile: Profile,
+    /// How the deployment is spoken to. [default: openai]
+    #[arg(long, value_enum, help_heading = "Target")]
+    pub(crate) profile: Option<Profile>,
     /// Processes of the embedded reference deployment. [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "target", help_heading = "Target")]
-    pub(crate) reference_workers: Option<usize>,
+    #[arg(long, value_name = "N", help_heading = "Target")]
+    pub(crate) reference_workers: Option<u32>,
     /// The custom endpoint to ask. [default: the one that reaches our mock]
-    #[arg(long, value_name = "NAME", requires = "target", help_heading = "Target")]
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
     pub(crate) endpoint: Option<String>,
     /// The users' accounts, CSV with the columns email,password, or id,email,username (tokens are
     /// minted with JWT_SECRET from the environment), or token, or cookie.
-    #[arg(long, value_name = "FILE", requires = "target", help_heading = "Target")]
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub(crate) accounts: Option<PathBuf>,
     /// Make the accounts by registration, before the run; they stay there.
-    #[arg(long, requires = "target", conflicts_with = "accounts", help_heading = "Target")]
+    #[arg(long, conflicts_with = "accounts", help_heading = "Target")]
     pub(crate) register: bool,
-    /// Logins and registrations a second, before the first tier.
-    #[arg(long, value_name = "RATE", default_value_t = 5.0, help_heading = "Target")]
-    pub(crate) login_rate: f64,
+    /// Logins and registrations a second, before the first tier. [default: 5]
+    #[arg(long, value_name = "RATE", help_heading = "Target")]
+    pub(crate) login_rate: Option<f64>,
     /// The model to ask for. [default: the first that the target lists, or that is our mock's]
     #[arg(long, value_name = "NAME", help_heading = "Target")]
     pub(crate) model: Option<String>,
     /// Admin listener of the mock LLM behind the target; its token is read from MOCK_LLM_ADMIN_TOKEN.
-    #[arg(long, value_name = "URL", requires = "target", help_heading = "Target")]
+    #[arg(long, value_name = "URL", help_heading = "Target")]
     pub(crate) mock_admin: Option<String>,
     /// Behaviour of the bundled mock LLM, as TOML.
-    #[arg(long, value_name = "FILE", conflicts_with = "target", help_heading = "Target")]
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub(crate) mock_config: Option<PathBuf>,
-    /// The environment variable that holds the bearer key.
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_KEY_VARIABLE, help_heading = "Target")]
-    pub(crate) api_key_env: String,
+    /// The environment variable that holds the bearer key. [default: CAPACITY_CHECK_API_KEY]
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    pub(crate) api_key_env: Option<String>,
     /// A header to send with every turn, 'Name: value'; repeatable, never shown.
     #[arg(long, value_name = "HEADER", help_heading = "Target")]
     pub(crate) header: Vec<String>,
@@ -114,19 +125,19 @@ pub(crate) struct RunArgs {
     #[arg(long, help_heading = "Target")]
     pub(crate) insecure: bool,
 
-    /// For TCP and TLS together.
-    #[arg(long, value_name = "TIME", default_value = "10s", help_heading = "Target")]
-    pub(crate) connect_timeout: String,
-    /// A turn without a single byte for so long is stalled.
-    #[arg(long, value_name = "TIME", default_value = "30s", help_heading = "Target")]
-    pub(crate) stall_timeout: String,
-    /// The longest that a turn may take.
-    #[arg(long, value_name = "TIME", default_value = "120s", help_heading = "Target")]
-    pub(crate) turn_timeout: String,
+    /// For TCP and TLS together. [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Target")]
+    pub(crate) connect_timeout: Option<String>,
+    /// A turn without a single byte for so long is stalled. [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Target")]
+    pub(crate) stall_timeout: Option<String>,
+    /// The longest that a turn may take. [default: 120s]
+    #[arg(long, value_name = "TIME", help_heading = "Target")]
+    pub(crate) turn_timeout: Option<String>,
 
     /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. Those that
-    /// are given stand instead of the default ones, but for error_rate, which always holds. [default: ttft.p95=1s,3s itl.p95=200ms,500ms
-    /// error_rate=1%,5%]
+    /// are given stand instead of the default ones, but for error_rate, which always holds.
+    /// [default: ttft.p95=1s,3s itl.p95=200ms,500ms error_rate=1%,5%]
     #[arg(long, value_name = "BUDGET", help_heading = "Verdict")]
     pub(crate) budget: Vec<String>,
     /// What fails the run besides fail.
@@ -134,8 +145,9 @@ pub(crate) struct RunArgs {
     pub(crate) fail_on: Option<FailOn>,
 
     /// Give up when the error rate of the last 10 s is above this; `never` does not.
-    #[arg(long, value_name = "GUARD", default_value = "error_rate>50%", help_heading = "Safety")]
-    pub(crate) abort_on: String,
+    /// [default: error_rate>50%]
+    #[arg(long, value_name = "GUARD", help_heading = "Safety")]
+    pub(crate) abort_on: Option<String>,
     /// Give up after this long.
     #[arg(long, value_name = "TIME", help_heading = "Safety")]
     pub(crate) max_duration: Option<String>,
@@ -146,29 +158,19 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "HOST", help_heading = "Safety")]
     pub(crate) i_am_authorized_to_test: Vec<String>,
 
-    /// Where reports go.
-    #[arg(long, value_name = "DIR", default_value = "reports", help_heading = "Output")]
-    pub(crate) out: PathBuf,
+    /// Where reports go. [default: reports]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(crate) out: Option<PathBuf>,
+    /// The forms of the report besides result.json. [default: md,html,junit]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FORM,..", help_heading = "Output")]
+    pub(crate) format: Vec<Form>,
+    /// The language of the report. [default: that of the locale]
+    #[arg(long, value_enum, help_heading = "Output")]
+    pub(crate) lang: Option<Lang>,
     /// The result on standard output, and nothing else there.
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
     /// No live progress.
     #[arg(long, help_heading = "Output")]
     pub(crate) no_progress: bool,
-}
-
-/// How a deployment is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Profile {
-    /// OpenAI's chat completions over SSE.
-    Openai,
-    /// LibreChat's web API, v0.7.9 and later.
-    Librechat,
-}
-
-/// What fails a run besides a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum FailOn {
-    /// A warning.
-    Warn,
 }

@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use crate::clock::{Nanos, SECOND};
-use crate::engine::{Output, Prepared, Stop, TierRun};
+use crate::engine::{Output, Prepared, Stop, TierRun, Tripped};
 use crate::record::{Steps, TierRecord, TimelinePoint};
 use crate::result::{
-    Capacity, Counts, End, GeneratorResult, RunResult, SCHEMA_VERSION, TargetInfo, TierGenerator, TierResult, Tool,
-    Verdict, failed_metrics, metrics, steps_of,
+    Capacity, Counts, End, GeneratorResult, Machine, Reason, RunResult, SCHEMA_VERSION, TargetInfo, TierGenerator,
+    TierResult, Tool, Verdict, failed_metrics, metrics, steps_of,
 };
 use crate::scenario::Scenario;
 
@@ -39,12 +39,13 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         started_at: humantime::format_rfc3339_micros(started).to_string(),
         duration_s: seconds(ended - epoch),
         comparable: !scenario.quick,
+        asked: scenario.peak(),
         verdict: Verdict::Inconclusive,
         reasons: Vec::new(),
         end: match output.stop {
             Stop::Finished => End::Finished,
             Stop::Interrupted => End::Interrupted,
-            Stop::Guard(what) => End::Guard(what),
+            Stop::Guard(what) => End::Guard(reason_of(&what)),
         },
         capacity: Capacity { users: None, not_passed: None },
         tiers,
@@ -57,6 +58,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
             ports: prepared.ports,
             peak_rss_bytes: output.peak_rss_bytes,
             clock_steps: output.clock_steps,
+            machine: machine(),
         },
         timeline: output.timeline,
     }
@@ -80,6 +82,7 @@ fn tier(
         .collect();
     TierResult {
         users: run.users,
+        expect: None,
         verdict: Verdict::Inconclusive,
         reasons: Vec::new(),
         complete: run.complete,
@@ -104,6 +107,32 @@ fn tier(
         },
         examples: record.examples,
     }
+}
+
+/// A tripped guard as a reason.
+pub(super) fn reason_of(tripped: &Tripped) -> Reason {
+    match tripped {
+        Tripped::ErrorRate { share, turns, limit } => Reason::ErrorRate { share: *share, turns: *turns, limit: *limit },
+        Tripped::MaxDuration(limit) => Reason::MaxDuration { limit_s: limit.as_secs_f64() },
+        Tripped::Banned(said) => Reason::Banned { said: said.clone() },
+    }
+}
+
+/// What this runs on, as far as the system tells.
+fn machine() -> Option<Machine> {
+    let system = nix::sys::utsname::uname().ok()?;
+    let about = |path: &str, name: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let memory = about("/proc/meminfo", "MemTotal");
+    let kibibytes = memory.and_then(|text| text.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
+    Some(Machine {
+        system: format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy()),
+        cpu: about("/proc/cpuinfo", "model name").unwrap_or_else(|| system.machine().to_string_lossy().into_owned()),
+        memory_bytes: kibibytes * 1024,
+    })
 }
 
 fn seconds(duration: Nanos) -> f64 {

@@ -1,14 +1,17 @@
 //! The bundled mock LLM and the reference deployment as child processes, which end with their parent.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mock_llm::behaviour::Behaviour;
+use mock_llm::distribution::{Distribution, Written};
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 use url::Url;
 
+use crate::scenario::Reference;
 use crate::secret::Secret;
 
 /// How long the child may take to end by itself.
@@ -72,6 +75,7 @@ pub(super) struct Embedded {
     // In this order: the deployment goes before its model.
     _reference: Own,
     _mock: Own,
+    _behaviour: NamedTempFile,
 }
 
 impl Embedded {
@@ -79,21 +83,46 @@ impl Embedded {
     ///
     /// # Errors
     /// When one cannot be started, or says something else than where it listens.
-    pub(super) fn start(mock_config: Option<&Path>, workers: usize, jwt_secret: &Secret) -> io::Result<Self> {
+    pub(super) fn start(mock: &Behaviour, reference: &Reference, jwt_secret: &Secret) -> io::Result<Self> {
         let named = |name: &'static str| move |error: io::Error| io::Error::other(format!("{name}: {error}"));
+        let behaviour = written(mock).map_err(named("the bundled mock LLM"))?;
         let (mock, listening) = Own::start::<mock_llm::cli::Listening>("mock-llm", |command| {
-            command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-            if let Some(config) = mock_config {
-                command.arg("--config").arg(config);
-            }
+            command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(behaviour.path());
         })
         .map_err(named("the bundled mock LLM"))?;
         let (reference, chat) = Own::start::<reference_chat::cli::Listening>("reference-chat", |command| {
-            command.args(["--listen", "127.0.0.1:0", "--workers", &workers.to_string()]);
+            command.args(["--listen", "127.0.0.1:0"]).args(arguments(reference));
             command.arg("--upstream").arg(format!("{}/v1", listening.api));
             command.env(reference_chat::cli::SECRET_VARIABLE, jwt_secret.expose());
         })
         .map_err(named("the reference deployment"))?;
-        Ok(Self { chat: told(&chat.chat)?, admin: told(&listening.admin)?, _reference: reference, _mock: mock })
+        let (chat, admin) = (told(&chat.chat)?, told(&listening.admin)?);
+        Ok(Self { chat, admin, _reference: reference, _mock: mock, _behaviour: behaviour })
     }
+}
+
+/// The behaviour as a file that the mock reads.
+fn written(mock: &Behaviour) -> io::Result<NamedTempFile> {
+    let text = toml::to_string(&mock.to_value()).map_err(io::Error::other)?;
+    let mut file = NamedTempFile::new()?;
+    file.write_all(text.as_bytes())?;
+    Ok(file)
+}
+
+/// The flags of a reference deployment.
+fn arguments(reference: &Reference) -> Vec<String> {
+    let mut flags = vec!["--workers".to_owned(), reference.workers.to_string()];
+    let costs = [
+        ("--login-cost", reference.login_cost),
+        ("--turn-cost", reference.turn_cost),
+        ("--token-cost", reference.token_cost),
+        ("--fixed-latency", reference.fixed_latency),
+    ];
+    for (flag, cost) in costs {
+        let written = |cost: Duration| Written::duration(Distribution::Constant(cost.as_micros() as f64)).to_string();
+        flags.extend(cost.into_iter().flat_map(|cost| [flag.to_owned(), written(cost)]));
+    }
+    let switches = [("--default-limits", reference.default_limits), ("--one-step", reference.one_step)];
+    flags.extend(switches.into_iter().filter(|(_, on)| *on).map(|(flag, _)| flag.to_owned()));
+    flags
 }

@@ -6,9 +6,12 @@ mod assemble;
 mod child;
 mod console;
 mod folder;
+mod overlay;
+mod plan;
 mod preflight;
 mod progress;
 mod ready;
+mod render;
 mod resolve;
 mod run;
 mod sign_in;
@@ -33,6 +36,14 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Say what a run will do before it does: duration, turns, tokens, streams, documents, accounts.
+    Plan(plan::PlanArgs),
+    /// Read a scenario and tell every problem of it, with its place.
+    Validate(plan::ValidateArgs),
+    /// Print the JSON Schema of a scenario, or of a result.
+    Schema(plan::SchemaArgs),
+    /// Render a report from a result.json, of this version or an older one.
+    Report(render::ReportArgs),
     /// Make or remove accounts for a test of LibreChat.
     Accounts(accounts::AccountsArgs),
     /// Run the bundled mock LLM alone.
@@ -66,6 +77,10 @@ pub fn main() -> Exit {
     };
     let exit = match cli.command {
         Some(Command::MockLlm(args)) => served("mock-llm", runtime.block_on(args.run())),
+        Some(Command::Plan(args)) => plan::plan(&args),
+        Some(Command::Validate(args)) => plan::validate(&args),
+        Some(Command::Schema(args)) => plan::schema(&args),
+        Some(Command::Report(args)) => render::run(&args),
         Some(Command::Accounts(args)) => runtime.block_on(accounts::run(args)),
         Some(Command::ReferenceChat(args)) => served("reference-chat", runtime.block_on(args.run())),
         None => runtime.block_on(run::run(cli.run)),

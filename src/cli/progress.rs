@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::assemble::reason_of;
 use super::console::Console;
 use crate::clock::SECOND;
 use crate::engine::{Progress, Stage, Stop};
+use crate::lang::{Lang, Texts};
 use crate::record::Delta;
+use crate::report::sentence;
 
 /// Shows how a run goes on, on standard error.
 pub(super) struct Live {
@@ -17,6 +20,7 @@ pub(super) struct Live {
     quiet: bool,
     stage: String,
     errors: u64,
+    texts: Texts,
 }
 
 impl Live {
@@ -31,7 +35,8 @@ impl Live {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { console, bar, quiet: !wanted, stage: String::new(), errors: 0 }
+        // What goes on is told in English, as all that is no report.
+        Self { console, bar, quiet: !wanted, stage: String::new(), errors: 0, texts: Texts::new(Lang::En) }
     }
 
     /// Takes what the engine tells.
@@ -59,7 +64,7 @@ impl Live {
                     Stop::Interrupted => {
                         "stopping: open turns come to their end; Ctrl-C again stops at once".to_owned()
                     }
-                    Stop::Guard(what) => format!("stopping: {what}"),
+                    Stop::Guard(what) => format!("stopping: {}", sentence(&self.texts, &reason_of(what))),
                 };
                 match &self.bar {
                     Some(bar) => bar.suspend(|| self.console.complain(&text)),

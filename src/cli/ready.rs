@@ -31,6 +31,11 @@ const QUICK_LOGINS: u32 = 8;
 /// Endpoints and models that are tried, one turn each, for the one that reaches our mock.
 const TRIED: usize = 8;
 
+/// The logins of an embedded run.
+pub(super) fn measured_logins(quick: bool) -> u32 {
+    if quick { QUICK_LOGINS } else { MEASURED_LOGINS }
+}
+
 /// What a run needs besides its scenario.
 pub(super) struct Ready {
     /// The run's name in markers.
@@ -91,9 +96,9 @@ pub(super) async fn get_ready(scenario: &mut Scenario, secrets: &Secrets, consol
         Target::LibreChat { base, mock_admin, endpoint, accounts } => {
             way.librechat(base, mock_admin, endpoint, &accounts).await
         }
-        Target::Embedded { mock_config, reference_workers } => {
+        Target::Embedded { mock, reference } => {
             let secret = Secret::new(uuid::Uuid::new_v4().to_string());
-            let embedded = Embedded::start(mock_config.as_deref(), reference_workers, &secret)
+            let embedded = Embedded::start(&mock, &reference, &secret)
                 .map_err(|error| Failed::Preflight(format!("cannot start {error}")))?;
             way.embedded(embedded, secret).await
         }
@@ -123,7 +128,7 @@ impl Way<'_> {
         endpoint: Option<String>,
         accounts: &Accounts,
     ) -> Result<Ready, Failed> {
-        let (peak, pace) = (self.peak(), Pace(self.scenario.login_rate));
+        let (peak, pace) = (self.scenario.peak(), Pace(self.scenario.login_rate));
         let mut made = None;
         let users = match accounts {
             Accounts::List { .. } => self.secrets.accounts[..peak as usize].to_vec(),
@@ -151,8 +156,8 @@ impl Way<'_> {
     }
 
     async fn embedded(mut self, embedded: Embedded, secret: Secret) -> Result<Ready, Failed> {
-        let (peak, base) = (self.peak(), embedded.chat.clone());
-        let count = if self.scenario.quick { QUICK_LOGINS } else { MEASURED_LOGINS };
+        let (peak, base) = (self.scenario.peak(), embedded.chat.clone());
+        let count = measured_logins(self.scenario.quick);
         let logins = made_up(&format!("login{}", self.run), count);
         let measured = by_password(&logins);
         let chat = self.chat(&base, measured.clone(), None)?;
@@ -242,10 +247,6 @@ impl Way<'_> {
     fn limits(&self) -> Limits {
         let timeouts = &self.scenario.timeouts;
         Limits { connect: timeouts.connect, stall: timeouts.stall, turn: timeouts.turn, ..Limits::default() }
-    }
-
-    fn peak(&self) -> u32 {
-        self.scenario.load.tiers.last().copied().unwrap_or(0)
     }
 }
 

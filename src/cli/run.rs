@@ -1,6 +1,6 @@
 //! A run from flags to exit code: resolve, prepare, preflight, tiers, result, report.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -16,18 +16,21 @@ use super::folder;
 use super::preflight::PreflightError;
 use super::progress::Live;
 use super::ready::{Made, Ready, get_ready};
-use super::resolve::resolve;
+use super::render;
+use super::resolve::{For, Output as Wanted, Resolved, resolve};
 use crate::account::marked_email;
 use crate::analysis::steady_needed;
 use crate::clock;
 use crate::driver::Driver;
 use crate::engine::{self, Interrupt, Output, Patience, Progress, Settings};
 use crate::exit::Exit;
+use crate::lang::Texts;
 use crate::plan::{Plan, Translation};
 use crate::record::Journal;
-use crate::report::{summary, tier_table};
+use crate::report::terminal;
 use crate::result::{End, RunResult, Verdict};
-use crate::scenario::{BudgetMetric, Scenario};
+use crate::scenario::file::Form;
+use crate::scenario::{BudgetMetric, Problem, Scenario, Tier};
 use crate::secret::escaped;
 use crate::verdict::judge;
 
@@ -77,11 +80,8 @@ pub(super) async fn run(args: RunArgs) -> Exit {
 }
 
 async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
-    let (mut scenario, secrets) = resolve(args).map_err(|problems| {
-        let list: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-        Failed::Usage(format!("nothing was run, since {} problem(s) stand in the way:{list}", problems.len()))
-    })?;
-    let peak = scenario.load.tiers.last().copied().unwrap_or(0);
+    let Resolved { mut scenario, secrets, output: wanted } = resolve(args, For::Running).map_err(refused)?;
+    let peak = scenario.peak();
     let prepared = engine::prepare(peak).map_err(|missing| {
         let list: String = missing.iter().map(|missing| format!("\n  {missing}")).collect();
         Failed::Preflight(format!("this machine cannot carry the run:{list}"))
@@ -95,7 +95,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
 
     let started = SystemTime::now();
     let epoch = clock::monotonic();
-    let folder = folder::create(&args.out, &scenario.name, started).context("cannot make the folder of the run")?;
+    let folder = folder::create(&wanted.dir, &scenario.name, started).context("cannot make the folder of the run")?;
     let mut journal = Journal::create(&folder.join("journal.ndjson")).context("cannot make the run journal")?;
     // Taken out here, so that it speaks last, after the result.
     let made = ready.made.take();
@@ -119,8 +119,8 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     drop(ready.embedded);
     let balanced = output.record.totals().is_balanced();
     let mut result = assemble(facts, output);
-    judge(&mut result, &scenario.budgets, peak).context("cannot judge the result")?;
-    finish(args, console, &folder, &result)?;
+    judge(&mut result, &scenario.load.tiers).context("cannot judge the result")?;
+    finish(args.json, &wanted, console, &folder, &result)?;
     if made.is_none() && result.target.kind == "librechat" {
         console.say(
             "What the users said stays in the deployment, as conversations of their accounts; `capacity-check accounts \
@@ -134,9 +134,15 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     Ok(exit(&result, &scenario))
 }
 
+/// Why nothing was run.
+pub(super) fn refused(problems: Vec<Problem>) -> Failed {
+    let list: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    Failed::Usage(format!("nothing was run, since {} problem(s) stand in the way:{list}", problems.len()))
+}
+
 fn say_what_it_means(console: Console, scenario: &Scenario, ready: &Ready) {
     let think = Duration::from_nanos((scenario.load.think.distribution.mean() * 1_000.0) as u64);
-    for users in &scenario.load.tiers {
+    for Tier { users, .. } in &scenario.load.tiers {
         console.say(&Translation { users: *users, think, turn: ready.seen.turn }.to_string());
     }
     let mock = if ready.seen.mock { "our mock LLM" } else { "not our mock LLM (--real-model)" };
@@ -175,8 +181,9 @@ async fn execute(
     mut live: Live,
     interrupts: watch::Receiver<Option<Interrupt>>,
 ) -> anyhow::Result<Output> {
-    let budgets = scenario.budgets.clone();
-    let budgeted = budgets.iter().filter_map(|budget| match budget.metric {
+    let tiers = scenario.load.tiers.clone();
+    let budgets = tiers.iter().flat_map(|tier| &tier.budgets);
+    let budgeted = budgets.filter_map(|budget| match budget.metric {
         BudgetMetric::Latency(metric, _) => Some(metric),
         BudgetMetric::ErrorRate => None,
     });
@@ -195,7 +202,7 @@ async fn execute(
     let mut unwritten = None;
     let output = engine::run(
         settings,
-        |rate| steady_needed(&budgets, rate),
+        |tier, rate| steady_needed(&tiers[tier].budgets, rate),
         |progress| {
             live.take(&progress);
             // A full disk must not end the measurement; it is told afterwards.
@@ -227,23 +234,23 @@ fn note(journal: &mut Journal, epoch: clock::Nanos, progress: &Progress<'_>) -> 
     }
 }
 
-/// Writes the result and tells what it says.
-fn finish(args: &RunArgs, console: Console, folder: &Path, result: &RunResult) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(result).context("the result cannot be serialised")?;
-    let path = folder.join("result.json");
-    let written = std::fs::File::create(&path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
+/// Writes the result and its reports, and tells what they say.
+fn finish(json: bool, wanted: &Wanted, console: Console, folder: &Path, result: &RunResult) -> anyhow::Result<()> {
+    let texts = Texts::new(wanted.lang);
+    // The result first: whatever happens to the reports, they can be made from it again.
+    let written = render::write(folder, Form::Json, result, &texts);
     console.say("");
-    console.say(&tier_table(result, !console.json && io::stdout().is_terminal()));
-    console.say(&summary(result));
-    if console.json {
-        console.result(&text);
+    console.say(&terminal(result, &texts, !json && io::stdout().is_terminal()));
+    if json {
+        console.result(&render::form(Form::Json, result, &texts));
     }
-    written.with_context(|| format!("cannot write {}", path.display()))?;
-    folder::point_latest(folder).with_context(|| format!("cannot point {}/latest at the run", args.out.display()))?;
-    console.say(&format!("Result: {}", path.display()));
+    let result_at = written?;
+    folder::point_latest(folder).with_context(|| format!("cannot point {}/latest at the run", wanted.dir.display()))?;
+    console.say("");
+    console.say(&format!("Result: {}", result_at.display()));
+    for form in wanted.forms.iter().filter(|form| **form != Form::Json) {
+        console.say(&format!("Report: {}", render::write(folder, *form, result, &texts)?.display()));
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The plan of a run: pure arithmetic on time and seeds, no clock and no await.
 
-mod prompts;
+mod forecast;
 mod translate;
 mod user;
 
@@ -9,8 +9,9 @@ use std::time::Duration;
 use mock_llm::distribution::Distribution;
 
 use crate::clock::{self, Nanos};
-use crate::scenario::Scenario;
+use crate::scenario::{Prompts, Scenario};
 
+pub use forecast::{Assumed, Documents, Forecast, TierForecast};
 pub use translate::Translation;
 pub use user::{Saying, UserPlan, marker};
 
@@ -27,8 +28,10 @@ pub struct Plan {
     pub steady: (Duration, Duration),
     /// Microseconds between a turn's end and the next turn's intended start.
     pub think: Distribution,
-    /// Turns of a conversation.
+    /// The most turns of a conversation.
     pub turns: u32,
+    /// What users say.
+    pub prompts: Prompts,
     /// The share of turns that the user cancels in the middle of the reply, from 0 to 1.
     pub cancel_share: f64,
     /// Seed of everything that is drawn.
@@ -41,11 +44,12 @@ impl Plan {
         let load = &scenario.load;
         Self {
             run: run.to_owned(),
-            tiers: load.tiers.clone(),
+            tiers: load.tiers.iter().map(|tier| tier.users).collect(),
             ramp: load.ramp,
             steady: (load.steady, load.steady_max.max(load.steady)),
             think: load.think.distribution,
             turns: load.turns,
+            prompts: load.prompts.clone(),
             cancel_share: load.cancel_share,
             seed: scenario.seed,
         }
@@ -91,6 +95,7 @@ mod tests {
             steady: (Duration::from_mins(1), Duration::from_mins(3)),
             think: Distribution::parse(think, Unit::Duration).unwrap(),
             turns: 3,
+            prompts: Prompts::bundled("mixed").unwrap(),
             cancel_share: 0.0,
             seed: 1,
         }

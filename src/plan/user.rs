@@ -4,8 +4,9 @@ use mock_llm::script::stable_hash;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Plan, prompts};
+use super::Plan;
 use crate::clock::Nanos;
+use crate::scenario::Prompts;
 
 /// After how many tokens a user cancels who cancels at all.
 const CANCEL_AFTER: std::ops::RangeInclusive<u64> = 1..=20;
@@ -18,6 +19,9 @@ pub struct UserPlan {
     number: u32,
     turn: u32,
     turns: u32,
+    prompts: Prompts,
+    /// Which conversation goes on, and how many of its turns are said.
+    conversation: Option<(usize, usize)>,
     cancel_share: f64,
 }
 
@@ -44,6 +48,8 @@ impl UserPlan {
             number,
             turn: 0,
             turns: plan.turns,
+            prompts: plan.prompts.clone(),
+            conversation: None,
             cancel_share: plan.cancel_share,
         }
     }
@@ -61,15 +67,19 @@ impl UserPlan {
 
     /// The next thing that the user says.
     pub fn say(&mut self) -> Saying {
-        let (turn, place) = (self.turn, self.turn % self.turns);
+        let turn = self.turn;
         self.turn += 1;
-        let prompt = prompts::ALL[self.rng.random_range(0..prompts::ALL.len())];
+        let all = self.prompts.conversations();
+        let (which, place) = self.conversation.unwrap_or_else(|| (self.rng.random_range(0..all.len()), 0));
+        let prompt = &all[which][place];
+        let continues = place + 1 < all[which].len().min(self.turns as usize);
+        self.conversation = continues.then_some((which, place + 1));
         let cancels = self.cancel_share > 0.0 && self.rng.random_bool(self.cancel_share);
         let cancel_after = cancels.then(|| self.rng.random_range(CANCEL_AFTER));
         Saying {
             text: format!("{prompt} {}", marker(&self.run, &self.number.to_string(), turn)),
             opens: place == 0,
-            continues: place + 1 < self.turns,
+            continues,
             cancel_after,
         }
     }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::metric::Metric;
 
 /// A quantile that a budget may limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Statistic {
     /// The median.
     P50,
@@ -44,8 +44,8 @@ impl Statistic {
     }
 }
 
-/// What a budget limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a budget limits, in the order of reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BudgetMetric {
     /// A quantile of a latency.
     Latency(Metric, Statistic),

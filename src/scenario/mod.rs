@@ -1,7 +1,11 @@
 //! What a run was asked to do, with its defaults and the problems of what was asked.
 
 mod budget;
+pub mod file;
 mod guard;
+mod place;
+mod prompts;
+mod read;
 mod target;
 
 use std::path::PathBuf;
@@ -13,7 +17,12 @@ use serde::Serialize;
 pub use budget::{Budget, BudgetMetric, Limit, Statistic, default_budgets, parse_share};
 pub use guard::AbortOn;
 pub use mock_llm::Problem;
-pub use target::{Accounts, Target, is_private, plain_url};
+pub use place::{Place, Places};
+pub use prompts::{Prompts, PromptsError};
+pub use read::{Written as WrittenScenario, Wrong, read, schema};
+pub use target::{Accounts, Reference, Target, is_private, plain_url};
+
+use crate::grade::Verdict;
 
 /// The ladder of `--users`: the tiers below the number that was asked for.
 pub const LADDER: [u32; 6] = [50, 100, 500, 1_000, 2_000, 5_000];
@@ -23,6 +32,8 @@ pub const LADDER: [u32; 6] = [50, 100, 500, 1_000, 2_000, 5_000];
 pub struct Scenario {
     /// Names the report's folder.
     pub name: String,
+    /// What the run is for.
+    pub description: Option<String>,
     /// What is tested.
     pub target: Target,
     /// The model that is asked for; found out where it is not said.
@@ -31,8 +42,6 @@ pub struct Scenario {
     pub login_rate: f64,
     /// Users, times and conversations.
     pub load: Load,
-    /// What must hold.
-    pub budgets: Vec<Budget>,
     /// Prompts and think times are drawn from it.
     pub seed: u64,
     /// A first look: short, not comparable, never gates.
@@ -58,8 +67,8 @@ pub struct Scenario {
 /// How many users, and what they do.
 #[derive(Debug, Clone, Serialize)]
 pub struct Load {
-    /// Concurrent users, rising.
-    pub tiers: Vec<u32>,
+    /// The tiers, rising.
+    pub tiers: Vec<Tier>,
     /// Over how long the new users of a tier come.
     #[serde(rename = "ramp_s", serialize_with = "seconds")]
     pub ramp: Duration,
@@ -71,10 +80,30 @@ pub struct Load {
     pub steady_max: Duration,
     /// Between a turn's end and the next turn's intended start.
     pub think: Written,
-    /// Turns of a conversation; the next one begins without history.
+    /// The most turns of a conversation; the next one begins without history.
     pub turns: u32,
+    /// What users say.
+    pub prompts: Prompts,
     /// The share of turns that the user cancels in the middle of the reply.
     pub cancel_share: f64,
+}
+
+/// A number of concurrent users that is held for a while.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tier {
+    /// Concurrent users.
+    pub users: u32,
+    /// The least verdict that is good enough here, where the scenario says so.
+    pub expect: Option<Verdict>,
+    /// What must hold here.
+    pub budgets: Vec<Budget>,
+}
+
+impl Scenario {
+    /// The most users at once.
+    pub fn peak(&self) -> u32 {
+        self.load.tiers.last().map_or(0, |tier| tier.users)
+    }
 }
 
 /// How long things may take.

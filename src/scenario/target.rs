@@ -1,20 +1,25 @@
 //! What is tested, and whether it may be.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use mock_llm::behaviour::Behaviour;
 use serde::Serialize;
 use url::{Host, Url};
 
+use super::optional_seconds;
+
 /// What is tested.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Target {
     /// The reference deployment before the bundled mock LLM, both started as child processes.
     Embedded {
-        /// The mock's behaviour file, if not the default behaviour.
-        mock_config: Option<std::path::PathBuf>,
-        /// Processes of the reference deployment.
-        reference_workers: usize,
+        /// How the mock behaves; its key is left out.
+        #[serde(serialize_with = "as_tree")]
+        mock: Box<Behaviour>,
+        /// The deployment before it.
+        reference: Reference,
     },
     /// An OpenAI-compatible API.
     OpenAi {
@@ -36,6 +41,29 @@ pub enum Target {
     },
 }
 
+/// What is set about the embedded reference deployment; costs that are not said are the calibrated ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reference {
+    /// Its processes.
+    pub workers: usize,
+    /// Whether it has LibreChat's default limits and bans.
+    pub default_limits: bool,
+    /// Whether it speaks as v0.8.1 and before.
+    pub one_step: bool,
+    /// Exclusive time of a login.
+    #[serde(rename = "login_cost_s", serialize_with = "optional_seconds")]
+    pub login_cost: Option<Duration>,
+    /// Exclusive time of a turn before the model is asked.
+    #[serde(rename = "turn_cost_s", serialize_with = "optional_seconds")]
+    pub turn_cost: Option<Duration>,
+    /// Exclusive time of a token.
+    #[serde(rename = "token_cost_s", serialize_with = "optional_seconds")]
+    pub token_cost: Option<Duration>,
+    /// Time that a turn waits besides.
+    #[serde(rename = "fixed_latency_s", serialize_with = "optional_seconds")]
+    pub fixed_latency: Option<Duration>,
+}
+
 /// Where accounts come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "from")]
@@ -47,6 +75,10 @@ pub enum Accounts {
     },
     /// They are made by registration, before the run.
     Registration,
+}
+
+fn as_tree<S: serde::Serializer>(behaviour: &Behaviour, serializer: S) -> Result<S::Ok, S::Error> {
+    behaviour.to_value().serialize(serializer)
 }
 
 impl Target {

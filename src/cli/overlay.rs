@@ -1,0 +1,184 @@
+//! Flags over the scenario file: one wish, and where each part of it was written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::args::RunArgs;
+use crate::scenario::file::ScenarioFile;
+use crate::scenario::{Places, Problem, WrittenScenario, read};
+use serde_json::json;
+
+/// What was asked for, by file and flags together.
+#[derive(Debug, Default)]
+pub(super) struct Wish {
+    /// All of it but what follows.
+    pub(super) file: ScenarioFile,
+    /// Headers that were typed, `Name: value`.
+    pub(super) headers: Vec<String>,
+    /// Budgets that were typed; they override those of the file.
+    pub(super) budgets: Vec<String>,
+    /// The file, if there was one.
+    pub(super) path: Option<PathBuf>,
+    places: Places,
+    /// Of each path that has a flag: the flag, and whether it was typed.
+    flags: BTreeMap<&'static str, (&'static str, bool)>,
+}
+
+impl Wish {
+    /// Reads the file, if there is one, and lays the flags over it.
+    ///
+    /// # Errors
+    /// Every problem of the file, each with its place.
+    pub(super) fn new(args: &RunArgs) -> Result<Self, Vec<Problem>> {
+        let mut wish = Self { headers: args.header.clone(), budgets: args.budget.clone(), ..Self::default() };
+        if let Some(path) = &args.scenario {
+            let WrittenScenario { file, places } = written(path)?;
+            (wish.file, wish.places, wish.path) = (file, places, Some(path.clone()));
+            wish.rebase(path);
+        }
+        wish.overlay(args);
+        Ok(wish)
+    }
+
+    /// How a path is called where it was written: the flag, or the place in the file.
+    pub(super) fn name(&self, path: &str) -> String {
+        if path.starts_with("--") {
+            return path.to_owned();
+        }
+        let flag = self.flags.get(path);
+        match (flag, &self.path) {
+            (Some((flag, true)), _) | (Some((flag, _)), None) => (*flag).to_owned(),
+            (_, Some(file)) => match self.places.find(path) {
+                Some(place) => format!("{}:{place}: {path}", file.display()),
+                None => format!("{}: {path}", file.display()),
+            },
+            (None, None) => path.to_owned(),
+        }
+    }
+
+    /// Whether any of these paths was typed as a flag.
+    pub(super) fn is_typed(&self, paths: &[&str]) -> bool {
+        paths.iter().any(|path| self.flags.get(path).is_some_and(|(_, typed)| *typed))
+    }
+
+    /// Files that a scenario names are found from where it stands itself.
+    fn rebase(&mut self, scenario: &Path) {
+        let folder = scenario.parent().unwrap_or(Path::new(""));
+        for path in [&mut self.file.accounts.file, &mut self.file.target.ca_file].into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+        if let Some(prompts) = &mut self.file.journey.prompts
+            && prompts.ends_with(".jsonl")
+        {
+            *prompts = folder.join(&*prompts).display().to_string();
+        }
+        if let Some(serde_json::Value::String(config)) = self.file.mock.get_mut("config") {
+            *config = folder.join(&*config).display().to_string();
+        }
+    }
+
+    fn overlay(&mut self, args: &RunArgs) {
+        let Self { file, flags, .. } = self;
+        let ScenarioFile { target, accounts, journey, load, reference, verdict, guards, output, .. } = file;
+        if args.users.is_some() || args.headcount.is_some() || !args.tiers.is_empty() {
+            (load.users, load.tiers, load.headcount) = (None, None, None);
+            load.active_share = load.active_share.take().filter(|_| args.headcount.is_some());
+        }
+        if args.quick {
+            // A first look at what the file describes: its times give way to those of --quick.
+            (load.ramp, load.steady, load.steady_max, journey.think) = (None, None, None, None);
+        }
+        if args.register {
+            accounts.file = None;
+        }
+        if args.accounts.is_some() {
+            accounts.register = None;
+        }
+        if args.mock_config.is_some() {
+            file.mock.clear();
+        }
+        let tiers = (!args.tiers.is_empty()).then(|| args.tiers.clone());
+        let formats = (!args.format.is_empty()).then(|| args.format.clone());
+        let yes = |typed: bool| typed.then_some(true);
+        let mut lay = Lay(flags);
+        lay.over(&mut load.users, args.users, "load.users", "--users");
+        lay.over(&mut load.tiers, tiers, "load.tiers", "--tiers");
+        lay.over(&mut load.headcount, args.headcount, "load.headcount", "--headcount");
+        lay.text(&mut load.active_share, &args.active_share, "load.active_share", "--active-share");
+        lay.over(&mut load.ramp, args.ramp.clone(), "load.ramp", "--ramp");
+        lay.over(&mut load.steady, args.steady.clone(), "load.steady", "--steady");
+        lay.over(&mut load.steady_max, args.steady_max.clone(), "load.steady_max", "--steady-max");
+        lay.over(&mut load.shards, args.shards, "load.shards", "--shards");
+        lay.over(&mut journey.turns, args.turns, "journey.turns", "--turns");
+        lay.over(&mut journey.think, args.think.clone(), "journey.think", "--think");
+        lay.over(&mut journey.prompts, args.prompts.clone(), "journey.prompts", "--prompts");
+        lay.text(&mut journey.cancel_share, &args.cancel_share, "journey.cancel_share", "--cancel-share");
+        lay.over(&mut file.seed, args.seed, "seed", "--seed");
+        lay.over(&mut file.quick, yes(args.quick), "quick", "--quick");
+        lay.over(&mut target.url, args.target.clone(), "target.url", "--target");
+        lay.over(&mut target.profile, args.profile, "target.profile", "--profile");
+        lay.over(&mut target.mock_admin, args.mock_admin.clone(), "target.mock_admin", "--mock-admin");
+        lay.over(&mut target.endpoint, args.endpoint.clone(), "target.endpoint", "--endpoint");
+        lay.over(&mut target.model, args.model.clone(), "target.model", "--model");
+        lay.over(&mut target.api_key_env, args.api_key_env.clone(), "target.api_key_env", "--api-key-env");
+        lay.over(&mut target.ca_file, args.ca_file.clone(), "target.ca_file", "--ca-file");
+        lay.over(&mut target.insecure, yes(args.insecure), "target.insecure", "--insecure");
+        lay.over(&mut target.real_model, yes(args.real_model), "target.real_model", "--real-model");
+        let (connect, stall, turn) = (&args.connect_timeout, &args.stall_timeout, &args.turn_timeout);
+        lay.over(&mut target.connect_timeout, connect.clone(), "target.connect_timeout", "--connect-timeout");
+        lay.over(&mut target.stall_timeout, stall.clone(), "target.stall_timeout", "--stall-timeout");
+        lay.over(&mut target.turn_timeout, turn.clone(), "target.turn_timeout", "--turn-timeout");
+        lay.over(&mut accounts.file, args.accounts.clone(), "accounts.file", "--accounts");
+        lay.over(&mut accounts.register, yes(args.register), "accounts.register", "--register");
+        lay.over(&mut accounts.login_rate, args.login_rate, "accounts.login_rate", "--login-rate");
+        lay.over(&mut reference.workers, args.reference_workers, "reference.workers", "--reference-workers");
+        lay.over(&mut verdict.fail_on, args.fail_on, "verdict.fail_on", "--fail-on");
+        lay.over(&mut guards.abort_on, args.abort_on.clone(), "guards.abort_on", "--abort-on");
+        lay.over(&mut guards.max_duration, args.max_duration.clone(), "guards.max_duration", "--max-duration");
+        lay.over(&mut output.dir, args.out.clone(), "output.dir", "--out");
+        lay.over(&mut output.formats, formats, "output.formats", "--format");
+        lay.over(&mut output.lang, args.lang, "output.lang", "--lang");
+        lay.0.insert("budgets", ("--budget", false));
+        lay.0.insert("mock", ("--mock-config", args.mock_config.is_some()));
+        if let Some(config) = &args.mock_config {
+            file.mock.insert("config".to_owned(), json!(config.display().to_string()));
+        }
+        file.authorized.extend(args.i_am_authorized_to_test.iter().cloned());
+    }
+}
+
+/// Lays flags over fields, and notes which.
+struct Lay<'a>(&'a mut BTreeMap<&'static str, (&'static str, bool)>);
+
+impl Lay<'_> {
+    fn over<T>(&mut self, field: &mut Option<T>, typed: Option<T>, path: &'static str, flag: &'static str) {
+        self.0.insert(path, (flag, typed.is_some()));
+        if typed.is_some() {
+            *field = typed;
+        }
+    }
+
+    fn text(
+        &mut self,
+        field: &mut Option<crate::scenario::file::Text>,
+        typed: &Option<String>,
+        path: &'static str,
+        flag: &'static str,
+    ) {
+        self.over(field, typed.clone().map(crate::scenario::file::Text), path, flag);
+    }
+}
+
+fn written(path: &Path) -> Result<WrittenScenario, Vec<Problem>> {
+    let file = path.display();
+    let alone = |message: String| vec![Problem { key: "--scenario".to_owned(), message }];
+    let text = std::fs::read_to_string(path).map_err(|error| alone(format!("cannot read {file}: {error}")))?;
+    read(&text).map_err(|wrong| {
+        let problem = |wrong: crate::scenario::Wrong| {
+            let place = wrong.place.map_or_else(String::new, |place| format!(":{place}"));
+            let path = if wrong.path.is_empty() { String::new() } else { format!(": {}", wrong.path) };
+            Problem { key: format!("{file}{place}{path}"), message: wrong.message }
+        };
+        wrong.into_iter().map(problem).collect()
+    })
+}

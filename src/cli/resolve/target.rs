@@ -1,0 +1,164 @@
+//! What is tested, and whether it may be.
+
+use std::path::Path;
+
+use mock_llm::behaviour::Behaviour;
+use mock_llm::distribution::parse_duration;
+use serde_json::Value;
+use url::Url;
+
+use super::{For, Problems};
+use crate::scenario::file::{Profile, ScenarioFile, TargetSection};
+use crate::scenario::{Accounts, Reference, Target, is_private, plain_url};
+
+pub(super) fn target(file: &ScenarioFile, what_for: For, problems: &mut Problems<'_>) -> Option<Target> {
+    let TargetSection { url, profile, mock_admin, endpoint, ca_file, .. } = &file.target;
+    let Some(text) = url else { return embedded(file, problems) };
+    let profile = profile.unwrap_or(Profile::Openai);
+    let base = match profile {
+        Profile::Openai => Target::openai_base(text),
+        Profile::Librechat => plain_url(text),
+    };
+    let base = problems.take("target.url", base);
+    let mock_admin = mock_admin.as_deref().and_then(|text| problems.take("target.mock_admin", plain_url(text)));
+    if let (Some(path), For::Running) = (ca_file, what_for)
+        && let Err(error) = std::fs::metadata(path)
+    {
+        problems.add("target.ca_file", format!("cannot read {}: {error}", path.display()));
+    }
+    only_embedded(file, problems);
+    for (path, url) in [("target.url", base.as_ref()), ("target.mock_admin", mock_admin.as_ref())] {
+        if let Some(url) = url {
+            problems.take(path, consent(url, &file.authorized));
+        }
+    }
+    let of_librechat = [
+        ("target.endpoint", endpoint.is_some()),
+        ("accounts.file", file.accounts.file.is_some()),
+        ("accounts.register", file.accounts.register == Some(true)),
+    ];
+    if profile != Profile::Librechat {
+        for (path, _) in of_librechat.into_iter().filter(|(_, given)| *given) {
+            problems.add(path, "is for --profile librechat");
+        }
+    }
+    if let (Some(_), Some(true)) = (&file.accounts.file, file.accounts.register) {
+        problems.add("accounts.register", "say one of a list and registration");
+    }
+    let registers = file.accounts.register.unwrap_or(false);
+    if profile == Profile::Librechat && file.accounts.file.is_none() && !registers {
+        problems.add(
+            "accounts.file",
+            "LibreChat wants a login for every user: name a list with --accounts FILE (`capacity-check accounts \
+             create` makes one), or make the accounts by --register",
+        );
+    }
+    let base = base?;
+    Some(match (profile, &file.accounts.file) {
+        (Profile::Openai, _) => Target::OpenAi { base, mock_admin },
+        (Profile::Librechat, accounts) => Target::LibreChat {
+            base,
+            mock_admin,
+            endpoint: endpoint.clone(),
+            accounts: accounts.clone().map_or(Accounts::Registration, |file| Accounts::List { file }),
+        },
+    })
+}
+
+/// What would go unheard with a target of somebody's own.
+fn only_embedded(file: &ScenarioFile, problems: &mut Problems<'_>) {
+    let reference = serde_json::to_value(&file.reference).expect("plain data");
+    let given = reference.as_object().into_iter().flatten().find(|(_, value)| !value.is_null());
+    if let Some((name, _)) = given {
+        let message = "is for the embedded deployment, which is started where no target is named";
+        problems.add(&format!("reference.{name}"), message);
+    }
+    if !file.mock.is_empty() {
+        let message = "is for the embedded deployment; configure the mock behind a target with `mock-llm --config`";
+        problems.add("mock", message);
+    }
+}
+
+fn embedded(file: &ScenarioFile, problems: &mut Problems<'_>) -> Option<Target> {
+    let TargetSection { profile, mock_admin, endpoint, ca_file, .. } = &file.target;
+    let for_targets = [
+        ("target.profile", *profile == Some(Profile::Librechat)),
+        ("target.mock_admin", mock_admin.is_some()),
+        ("target.endpoint", endpoint.is_some()),
+        ("target.ca_file", ca_file.is_some()),
+        ("accounts.file", file.accounts.file.is_some()),
+        ("accounts.register", file.accounts.register == Some(true)),
+    ];
+    for (path, _) in for_targets.into_iter().filter(|(_, given)| *given) {
+        problems.add(path, "wants a --target; the embedded deployment needs none of it");
+    }
+    let mock = mock(file, problems);
+    let section = &file.reference;
+    let workers = section.workers.unwrap_or(1);
+    if !(1..=256).contains(&workers) {
+        problems.add("reference.workers", "should be from 1 to 256");
+    }
+    let mut cost = |name: &str, text: &Option<String>| {
+        let cost = text.as_deref().map(|text| problems.take(&format!("reference.{name}"), parse_duration(text)));
+        cost.flatten()
+    };
+    let reference = Reference {
+        workers: workers as usize,
+        default_limits: section.default_limits.unwrap_or(false),
+        one_step: section.one_step.unwrap_or(false),
+        login_cost: cost("login_cost", &section.login_cost),
+        turn_cost: cost("turn_cost", &section.turn_cost),
+        token_cost: cost("token_cost", &section.token_cost),
+        fixed_latency: cost("fixed_latency", &section.fixed_latency),
+    };
+    Some(Target::Embedded { mock: Box::new(mock?), reference })
+}
+
+/// How the embedded mock behaves: the section's own tree, or a file of it.
+fn mock(file: &ScenarioFile, problems: &mut Problems<'_>) -> Option<Behaviour> {
+    let (path, read) = match file.mock.get("config") {
+        Some(_) if file.mock.len() > 1 => {
+            problems.add("mock.config", "stands alone: what it says is all that is said");
+            return None;
+        }
+        Some(Value::String(config)) => match std::fs::read_to_string(Path::new(config)) {
+            Ok(text) => ("mock", Behaviour::from_toml(&text)),
+            Err(error) => {
+                problems.add("mock", format!("cannot read {config}: {error}"));
+                return None;
+            }
+        },
+        _ => ("", Behaviour::from_value(Value::Object(file.mock.clone()))),
+    };
+    let behaviour = match read {
+        Ok(behaviour) => behaviour,
+        Err(found) => {
+            for problem in found {
+                match path {
+                    "" => problems.add(&format!("mock.{}", problem.key), problem.message),
+                    path => problems.add(path, problem.to_string()),
+                }
+            }
+            return None;
+        }
+    };
+    if behaviour.api_key.is_some() {
+        problems.add("mock", "api_key: the embedded deployment sends none; leave it out");
+    }
+    Some(behaviour)
+}
+
+/// Whether a host may be tested: it is private, or somebody has named it.
+///
+/// # Errors
+/// A sentence that says how to name it.
+pub(in crate::cli) fn consent(url: &Url, named: &[String]) -> Result<(), String> {
+    let host = url.host_str().unwrap_or_default();
+    if is_private(url) || named.iter().any(|named| named.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{host} is a public host, and a load test of a host that is not yours is an attack; \
+         if you may test it, say so with --i-am-authorized-to-test {host}"
+    ))
+}
