@@ -6,7 +6,9 @@ mod support;
 
 use std::fmt::Write as _;
 
+use capacity_check::lang::{Lang, Texts};
 use capacity_check::metric::Metric;
+use capacity_check::report::sentence;
 use capacity_check::result::{RunResult, Step, Verdict};
 use support::{keep, run_tool};
 
@@ -40,9 +42,10 @@ fn main() {
     tell(&mut text, "4", &four);
     let login = |result: &RunResult| result.steps[&Step::Login].latency.p50_us as f64 / 1e3;
     let _ = writeln!(text, "\nLogin p50 of 20 users: {:.0} ms on 1, {:.0} ms on 4.", login(&one), login(&four));
+    let texts = Texts::new(Lang::En);
     for (workers, result) in [("1 process", &one), ("4 processes", &four)] {
         for tier in &result.tiers {
-            for reason in &tier.reasons {
+            for reason in tier.reasons.iter().map(|reason| sentence(&texts, reason)) {
                 let _ = writeln!(text, "- {workers}, {} users: {reason}", tier.users);
             }
         }

@@ -1,55 +1,67 @@
-//! The report on a terminal: a table of the tiers, and the verdict in words.
+//! The report on a terminal: the verdict, the table of the tiers, the answers.
 
-use comfy_table::{Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Cell as Painted, CellAlignment, Color, Table as Grid, presets};
 
-use crate::metric::Metric;
-use crate::result::{MetricResult, RunResult, Step, StepResult, TierResult, Verdict};
-use crate::verdict::capacity_sentence;
+use super::section::NAME;
+use super::tier::tier_table;
+use super::view::{Cell, Table};
+use super::{answer, section, words};
+use crate::lang::Texts;
+use crate::result::{RunResult, Verdict};
+use crate::secret::escaped;
 
-/// The tiers as a table; `colour` paints the verdicts.
-pub fn tier_table(result: &RunResult, colour: bool) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_NO_BORDERS).set_header([
-        "users", "turns/s", "streams", "TTFT p50", "TTFT p95", "ITL p95", "turn p95", "errors", "verdict",
-    ]);
-    for tier in &result.tiers {
-        table.add_row(row(tier, colour));
-    }
-    for column in table.column_iter_mut().take(8) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.to_string()
-}
+/// The longest text of a target, in characters.
+const FOREIGN: usize = 200;
 
-fn row(tier: &TierResult, colour: bool) -> Vec<Cell> {
-    let latency = |metric, pick: fn(&MetricResult) -> u64| {
-        let metric = tier.metrics.get(&metric).filter(|metric| metric.count > 0);
-        metric.map_or_else(|| "-".to_owned(), |metric| milliseconds(pick(metric)))
-    };
-    let verdict = Cell::new(mark(tier.verdict));
-    let verdict = if colour { verdict.fg(paint(tier.verdict)) } else { verdict };
-    let texts = [
-        tier.users.to_string(),
-        format!("{:.1}", tier.turns_per_s),
-        format!("{:.1}", tier.streams),
-        latency(Metric::Ttft, |metric| metric.p50_us),
-        latency(Metric::Ttft, |metric| metric.p95_us),
-        latency(Metric::Itl, |metric| metric.p95_us),
-        latency(Metric::Turn, |metric| metric.p95_us),
-        format!("{} of {}", tier.counts.errors, tier.counts.started),
+/// What a terminal shows of a result; `colour` paints the verdicts.
+pub fn terminal(result: &RunResult, texts: &Texts, colour: bool) -> String {
+    let headline = answer::headline(result, texts);
+    let mut lines = vec![
+        format!("{} {}: {headline}", words::mark(result.verdict), words::verdict(texts, result.verdict)),
+        String::new(),
+        grid(&tier_table(result, texts), colour),
+        String::new(),
     ];
-    texts.into_iter().map(Cell::new).chain([verdict]).collect()
+    for (question, answer) in answer::answers(result, texts) {
+        lines.push(question);
+        lines.push(format!("  {answer}"));
+    }
+    lines.push(String::new());
+    // The answers have the reasons of the tier that was asked for, and of the first that did not pass.
+    let told = [Some(result.asked), result.capacity.not_passed];
+    let rest = result.tiers.iter().filter(|tier| !told.contains(&Some(tier.users)));
+    lines.extend(rest.filter_map(|tier| section::reasons(tier, texts)));
+    lines.extend(failures(result, texts));
+    lines.extend(steps(result, texts));
+    lines.extend(section::streams(result, texts));
+    lines.push(format!("{} {}", texts.get("section-generator"), section::health(result, texts)));
+    lines.extend(answer::notes(result, texts));
+    lines.join("\n").trim_end().to_owned()
 }
 
-/// A verdict with a mark, so that it is told not by colour alone.
-fn mark(verdict: Verdict) -> String {
-    let mark = match verdict {
-        Verdict::Pass => "✔",
-        Verdict::Warn => "!",
-        Verdict::Inconclusive => "?",
-        Verdict::Fail => "✘",
-    };
-    format!("{mark} {}", verdict.name())
+/// A table as a terminal shows it.
+pub(super) fn grid(table: &Table, colour: bool) -> String {
+    let mut grid = Grid::new();
+    grid.load_style(presets::UTF8_NO_BORDERS).set_header(&table.head);
+    for row in &table.rows {
+        grid.add_row(row.iter().map(|cell| painted(cell, colour)));
+    }
+    for (column, cells) in grid.column_iter_mut().enumerate() {
+        if table.is_number(column) {
+            cells.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    grid.to_string()
+}
+
+fn painted(cell: &Cell, colour: bool) -> Painted {
+    match cell {
+        Cell::Text(text) | Cell::Number(text) | Cell::Foreign(text) => Painted::new(text),
+        Cell::Verdict(verdict, word) => {
+            let cell = Painted::new(format!("{} {word}", words::mark(*verdict)));
+            if colour { cell.fg(paint(*verdict)) } else { cell }
+        }
+    }
 }
 
 fn paint(verdict: Verdict) -> Color {
@@ -61,106 +73,49 @@ fn paint(verdict: Verdict) -> Color {
     }
 }
 
-fn milliseconds(micros: u64) -> String {
-    if micros < 10_000 { format!("{:.1} ms", micros as f64 / 1e3) } else { format!("{:.0} ms", micros as f64 / 1e3) }
-}
-
-/// The verdict of the run with its reasons, the capacity, what went wrong and how good the generator was.
-pub fn summary(result: &RunResult) -> String {
-    let mut lines = vec![format!("Verdict: {}. {}", mark(result.verdict), capacity_sentence(result))];
-    lines.extend(result.reasons.iter().map(|reason| format!("  {reason}")));
-    let asked = result.tiers.last().map(|tier| tier.users);
-    for tier in &result.tiers {
-        if Some(tier.users) != asked {
-            lines.extend(tier.reasons.iter().map(|reason| format!("  {} users: {reason}", tier.users)));
-        }
-        lines.extend(outcomes(tier));
-    }
-    lines.extend(result.steps.iter().map(|(step, result)| step_line(*step, result)));
-    lines.extend(streams(result));
-    lines.extend(result.tiers.last().map(generator));
-    if result.target.kind == "embedded" {
-        lines.push(
-            "These numbers describe the embedded reference deployment with its modelled costs, not a deployment of \
-             yours: test that with --target."
-                .to_owned(),
-        );
-    }
-    if !result.comparable {
-        lines.push("A quick run: a first look, not comparable with others.".to_owned());
-    }
-    if result.target.insecure {
-        lines.push("Certificates were not verified (--insecure).".to_owned());
-    }
-    lines.join("\n")
-}
-
-fn outcomes(tier: &TierResult) -> Option<String> {
-    let failed: Vec<String> = tier
-        .counts
-        .outcomes
-        .iter()
-        .filter(|(outcome, _)| *outcome != "completed")
-        .map(|(outcome, count)| {
-            let example = tier.examples.iter().find(|example| example.outcome == *outcome);
-            let detail = example.map_or_else(String::new, |example| format!(" ({})", example.detail));
-            format!("{count} {outcome}{detail}")
-        })
-        .collect();
-    (!failed.is_empty()).then(|| format!("  {} users: {}", tier.users, failed.join(", ")))
-}
-
-/// One step in a line.
-fn step_line(step: Step, result: &StepResult) -> String {
-    let name = match step {
-        Step::Registration => "Registrations",
-        Step::Login => "Logins",
-        Step::PageLoad => "Page loads",
-        Step::Renewal => "Token renewals",
-    };
-    let all: u64 = result.outcomes.values().sum();
-    let mut line = format!("{name}: {all}");
-    if result.latency.count > 0 {
-        let (p50, p95) = (milliseconds(result.latency.p50_us), milliseconds(result.latency.p95_us));
-        line += &format!(", p50 {p50}, p95 {p95}");
-    }
-    let failed = result.outcomes.iter().filter(|(outcome, _)| *outcome != "completed");
-    for (outcome, count) in failed {
-        let example = result.examples.iter().find(|example| example.outcome == *outcome);
-        let detail = example.map_or_else(String::new, |example| format!(" ({})", example.detail));
-        line += &format!(", {count} {outcome}{detail}");
-    }
-    line + "."
-}
-
-/// What happened to streams besides ending.
-fn streams(result: &RunResult) -> Vec<String> {
+/// A line for each tier that had other outcomes than success.
+fn failures(result: &RunResult, texts: &Texts) -> Vec<String> {
     let mut lines = Vec::new();
-    if result.totals.resumes > 0 {
-        lines.push(format!("Streams that broke off and were taken up again: {}.", result.totals.resumes));
-    }
-    if result.totals.unseen_tokens > 0 {
-        lines.push(format!(
-            "Stickiness: {} words of whole replies never arrived as tokens, though a reload of the page would show \
-             them. Whoever subscribes to a stream late, or on another process than the one that generates, loses its \
-             beginning: check that the balancer keeps a user on one process.",
-            result.totals.unseen_tokens
-        ));
+    for tier in &result.tiers {
+        let failed = tier.counts.outcomes.iter().filter(|(outcome, _)| *outcome != "completed");
+        let failed: Vec<String> = failed
+            .map(|(outcome, count)| {
+                let example = tier.examples.iter().find(|example| example.outcome == *outcome);
+                let said = example.map_or_else(String::new, |one| format!(" ({})", escaped(&one.detail, FOREIGN)));
+                format!("{} {}{said}", words::number(*count), escaped(outcome, NAME))
+            })
+            .collect();
+        if !failed.is_empty() {
+            let users = words::number(u64::from(tier.users));
+            lines.push(texts.with("line-outcomes", &[("users", &users), ("outcomes", &failed.join(", "))]));
+        }
     }
     lines
 }
 
-fn generator(tier: &TierResult) -> String {
-    let p99 = |metric| tier.metrics.get(&metric).map_or(0, |metric| metric.p99_us);
-    format!(
-        "Generator at {} users: start lag p99 {}, receive lag p99 {}, loop delay p99 {}, CPU {:.0} % of its cores, \
-         {} of {} first tokens known to within more than 10 ms.",
-        tier.users,
-        milliseconds(p99(Metric::StartLag)),
-        milliseconds(p99(Metric::ReceiveLag)),
-        milliseconds(p99(Metric::LoopDelay)),
-        tier.generator.cpu_share * 100.0,
-        tier.generator.first_tokens_wide,
-        tier.generator.first_tokens,
-    )
+/// A line for each step.
+fn steps(result: &RunResult, texts: &Texts) -> Vec<String> {
+    let line = |(step, result): (&crate::result::Step, &crate::result::StepResult)| {
+        let latency = &result.latency;
+        let timed = |value: u64| if latency.count == 0 { "-".to_owned() } else { words::duration(value as f64) };
+        let failed = result.outcomes.iter().filter(|(outcome, _)| *outcome != "completed");
+        let failed: String = failed
+            .map(|(outcome, count)| {
+                let example = result.examples.iter().find(|example| example.outcome == *outcome);
+                let said = example.map_or_else(String::new, |one| format!(" ({})", escaped(&one.detail, FOREIGN)));
+                format!(", {} {}{said}", words::number(*count), escaped(outcome, NAME))
+            })
+            .collect();
+        let line = texts.with(
+            "line-step",
+            &[
+                ("step", &words::step(texts, *step)),
+                ("count", &words::number(result.outcomes.values().sum())),
+                ("median", &timed(latency.p50_us)),
+                ("high", &timed(latency.p95_us)),
+            ],
+        );
+        format!("{line}{failed}")
+    };
+    result.steps.iter().map(line).collect()
 }

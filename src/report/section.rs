@@ -1,0 +1,349 @@
+//! The sections of a report, in their order.
+
+use serde_json::Value;
+
+use super::tier::tier_table;
+use super::view::{Block, Cell, Section, Table};
+use super::{reason, words};
+use crate::lang::Texts;
+use crate::metric::Metric;
+use crate::result::{End, Example, MetricResult, RunResult, StepResult, TierResult};
+use crate::secret::escaped;
+
+/// The longest text of a target that is shown, in characters.
+const FOREIGN: usize = 300;
+/// The longest name; a result file may come from anywhere.
+pub(super) const NAME: usize = 80;
+
+/// The metrics that a user feels, and their parts.
+const FELT: [Metric; 7] =
+    [Metric::Ttft, Metric::TtftFromSend, Metric::Itl, Metric::Tpot, Metric::Turn, Metric::Connect, Metric::Tls];
+
+pub(super) fn all(result: &RunResult, texts: &Texts) -> Vec<Section> {
+    vec![
+        section("tiers", texts.get("section-tiers"), tiers(result, texts)),
+        section("charts", texts.get("section-charts"), vec![Block::Charts]),
+        section("latencies", texts.get("section-latencies"), vec![Block::Table(latencies(result, texts))]),
+        section("happened", texts.get("section-happened"), happened(result, texts)),
+        section("generator", texts.get("section-generator"), generator(result, texts)),
+        section("method", texts.get("section-method"), method(result, texts)),
+        section("not-loaded", texts.get("section-not-loaded"), not_loaded(texts)),
+    ]
+}
+
+fn section(id: &'static str, title: String, blocks: Vec<Block>) -> Section {
+    Section { id, title, blocks }
+}
+
+/// What was tested, when and by what, in a line.
+pub(super) fn subject(result: &RunResult, texts: &Texts) -> String {
+    let target = format!("{} ({})", result.target.url, result.target.kind);
+    let tool = format!("{} {}", result.tool.name, result.tool.version);
+    let arguments = [
+        ("target", escaped(&target, FOREIGN)),
+        ("started", escaped(&result.started_at, NAME)),
+        ("duration", words::clock(result.duration_s)),
+        ("tool", escaped(&tool, NAME)),
+    ];
+    let arguments: Vec<(&str, &str)> = arguments.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    texts.with("subject", &arguments)
+}
+
+fn tiers(result: &RunResult, texts: &Texts) -> Vec<Block> {
+    let mut blocks = vec![Block::Table(tier_table(result, texts)), legend(texts)];
+    let reasons: Vec<String> = result.tiers.iter().filter_map(|tier| reasons(tier, texts)).collect();
+    if !reasons.is_empty() {
+        blocks.push(Block::List(reasons));
+    }
+    blocks
+}
+
+/// Why a tier is no pass, in a line.
+pub(super) fn reasons(tier: &TierResult, texts: &Texts) -> Option<String> {
+    let reasons: Vec<String> = tier.reasons.iter().map(|reason| reason::sentence(texts, reason)).collect();
+    let users = words::number(u64::from(tier.users));
+    let verdict = words::verdict(texts, tier.verdict);
+    let arguments = [("users", users.as_str()), ("verdict", &verdict), ("reasons", &reasons.join(". "))];
+    (!reasons.is_empty()).then(|| texts.with("tier-reasons", &arguments))
+}
+
+fn legend(texts: &Texts) -> Block {
+    Block::Text(texts.with("tiers-legend", &[("confidence", &words::share(crate::analysis::CONFIDENCE))]))
+}
+
+fn users(tier: &TierResult) -> Cell {
+    Cell::Number(words::number(u64::from(tier.users)))
+}
+
+fn count(value: u64) -> Cell {
+    Cell::Number(words::number(value))
+}
+
+fn micros(value: u64) -> Cell {
+    Cell::Number(words::duration(value as f64))
+}
+
+fn heads(texts: &Texts, keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| texts.get(key)).collect()
+}
+
+fn latencies(result: &RunResult, texts: &Texts) -> Table {
+    let quantiles = |metric: &MetricResult| {
+        let all = [metric.p50_us, metric.p90_us, metric.p95_us, metric.p99_us, metric.max_us];
+        all.map(|value| if metric.count == 0 { Cell::Number("-".to_owned()) } else { micros(value) })
+    };
+    let mut rows = Vec::new();
+    for tier in &result.tiers {
+        for (name, metric) in FELT.iter().filter_map(|name| Some((name, tier.metrics.get(name)?))) {
+            let mut row = vec![users(tier), Cell::Text(words::metric(texts, *name))];
+            row.extend(quantiles(metric));
+            row.extend([count(metric.count), count(metric.above)]);
+            rows.push(row);
+        }
+    }
+    let mut head = heads(texts, &["head-users", "head-metric"]);
+    head.extend(["p50", "p90", "p95", "p99"].map(str::to_owned));
+    head.extend(heads(texts, &["head-max", "head-samples", "head-never"]));
+    Table { caption: texts.get("caption-latencies"), head, rows }
+}
+
+fn happened(result: &RunResult, texts: &Texts) -> Vec<Block> {
+    let mut blocks = vec![Block::Table(outcomes(result, texts))];
+    if !result.steps.is_empty() {
+        blocks.push(Block::Table(steps(result, texts)));
+    }
+    let lines = streams(result, texts);
+    if !lines.is_empty() {
+        blocks.push(Block::List(lines));
+    }
+    blocks
+}
+
+/// What happened to streams and turns besides ending.
+pub(super) fn streams(result: &RunResult, texts: &Texts) -> Vec<String> {
+    let mut lines = Vec::new();
+    if result.totals.resumes > 0 {
+        lines.push(texts.with("happened-resumes", &[("count", &words::number(result.totals.resumes))]));
+    }
+    if result.totals.retries > 0 {
+        lines.push(texts.with("happened-retries", &[("count", &words::number(result.totals.retries))]));
+    }
+    if result.totals.dropped > 0 {
+        lines.push(texts.with("happened-dropped", &[("count", &words::number(result.totals.dropped))]));
+    }
+    lines
+}
+
+/// How turns ended, by tier and in the whole run; the codes are those of result.json.
+fn outcomes(result: &RunResult, texts: &Texts) -> Table {
+    let mut head = heads(texts, &["head-outcome", "head-meaning"]);
+    for tier in &result.tiers {
+        let users = words::number(u64::from(tier.users));
+        head.push(texts.with("head-at-users", &[("users", &users)]));
+    }
+    head.extend(heads(texts, &["head-whole-run", "head-example"]));
+    let row = |(outcome, total): (&String, &u64)| {
+        let mut row = vec![Cell::Text(escaped(outcome, NAME)), Cell::Text(words::outcome(texts, outcome))];
+        row.extend(result.tiers.iter().map(|tier| count(tier.counts.outcomes.get(outcome).copied().unwrap_or(0))));
+        let example = result.tiers.iter().find_map(|tier| example(&tier.examples, outcome));
+        row.extend([count(*total), Cell::Foreign(example.unwrap_or_default())]);
+        row
+    };
+    Table { caption: texts.get("caption-outcomes"), head, rows: result.totals.outcomes.iter().map(row).collect() }
+}
+
+/// What the target said in the first turn that ended like this.
+fn example(examples: &[Example], outcome: &str) -> Option<String> {
+    let found = examples.iter().find(|example| example.outcome == outcome)?;
+    Some(escaped(&found.detail, FOREIGN))
+}
+
+fn steps(result: &RunResult, texts: &Texts) -> Table {
+    let row = |(step, result): (&crate::result::Step, &StepResult)| {
+        let failed: u64 = result.outcomes.iter().filter(|(name, _)| *name != "completed").map(|(_, count)| count).sum();
+        let said = result.outcomes.keys().find_map(|outcome| example(&result.examples, outcome)).unwrap_or_default();
+        let latency = &result.latency;
+        let timed = |value| if latency.count == 0 { Cell::Number("-".to_owned()) } else { micros(value) };
+        vec![
+            Cell::Text(words::step(texts, *step)),
+            count(result.outcomes.values().sum()),
+            timed(latency.p50_us),
+            timed(latency.p95_us),
+            timed(latency.max_us),
+            count(failed),
+            Cell::Foreign(said),
+        ]
+    };
+    let mut head = heads(texts, &["head-step", "head-times"]);
+    head.extend(["p50", "p95"].map(str::to_owned));
+    head.extend(heads(texts, &["head-max", "head-failed", "head-example"]));
+    Table { caption: texts.get("caption-steps"), head, rows: result.steps.iter().map(row).collect() }
+}
+
+fn generator(result: &RunResult, texts: &Texts) -> Vec<Block> {
+    let p99 = |tier: &TierResult, name: Metric| {
+        tier.metrics.get(&name).map_or_else(|| Cell::Number("-".to_owned()), |metric| micros(metric.p99_us))
+    };
+    let row = |tier: &TierResult| {
+        let generator = &tier.generator;
+        let wide = generator.first_tokens_wide as f64 / generator.first_tokens.max(1) as f64;
+        vec![
+            users(tier),
+            p99(tier, Metric::StartLag),
+            p99(tier, Metric::ReceiveLag),
+            p99(tier, Metric::LoopDelay),
+            Cell::Number(words::share(generator.cpu_share)),
+            Cell::Number(words::mebibytes(generator.rss_bytes)),
+            count(generator.fds),
+            Cell::Number(words::share(wide)),
+        ]
+    };
+    let keys = [
+        "head-users",
+        "head-start-lag",
+        "head-receive-lag",
+        "head-loop-delay",
+        "head-cpu",
+        "head-memory",
+        "head-fds",
+        "head-wide",
+    ];
+    let rows: Vec<Vec<Cell>> = result.tiers.iter().map(row).collect();
+    let table = Table { caption: texts.get("caption-generator"), head: heads(texts, &keys), rows };
+    vec![Block::Text(health(result, texts)), Block::Table(table)]
+}
+
+/// Whether the generator was in the way, in a sentence.
+pub(super) fn health(result: &RunResult, texts: &Texts) -> String {
+    let steps = result.generator.clock_steps;
+    let causes: Vec<String> = result
+        .tiers
+        .iter()
+        .flat_map(|tier| {
+            crate::analysis::generator_causes(tier, steps).into_iter().map(move |cause| (tier.users, cause))
+        })
+        .map(|(users, cause)| {
+            let users = words::number(u64::from(users));
+            texts.with("generator-cause", &[("users", &users), ("cause", &reason::sentence(texts, &cause))])
+        })
+        .collect();
+    if causes.is_empty() { texts.get("generator-fine") } else { causes.join(" ") }
+}
+
+fn method(result: &RunResult, texts: &Texts) -> Vec<Block> {
+    let rows = facts(result, texts).into_iter().map(|(name, value)| vec![Cell::Text(name), Cell::Text(value)]);
+    let facts = Table {
+        caption: texts.get("caption-facts"),
+        head: heads(texts, &["head-fact", "head-value"]),
+        rows: rows.collect(),
+    };
+    let mut flat = Vec::new();
+    flatten("", &result.scenario, &mut flat);
+    let rows = flat
+        .into_iter()
+        .map(|(key, value)| vec![Cell::Text(escaped(&key, NAME)), Cell::Foreign(escaped(&value, FOREIGN))]);
+    let scenario = Table {
+        caption: texts.get("caption-scenario"),
+        head: heads(texts, &["head-setting", "head-value"]),
+        rows: rows.collect(),
+    };
+    vec![Block::Text(texts.get("method-intro")), Block::Table(facts), Block::Table(scenario)]
+}
+
+fn facts(result: &RunResult, texts: &Texts) -> Vec<(String, String)> {
+    let generator = &result.generator;
+    let number = |value: u64| words::number(value);
+    let mut facts = Vec::new();
+    let mut add = |key: &str, value: String| facts.push((texts.get(key), value));
+    add("fact-tool", escaped(&format!("{} {}", result.tool.name, result.tool.version), NAME));
+    let target = &result.target;
+    let endpoint = target.endpoint.as_ref().map(|endpoint| format!("{endpoint} / ")).unwrap_or_default();
+    add("fact-target", escaped(&target.url, FOREIGN));
+    add("fact-model", escaped(&format!("{endpoint}{}", target.model), FOREIGN));
+    add("fact-mock", texts.get(if target.mock { "mock-ours" } else { "mock-other" }));
+    add("fact-started", escaped(&result.started_at, NAME));
+    add("fact-duration", words::clock(result.duration_s));
+    add(
+        "fact-end",
+        match &result.end {
+            End::Finished => texts.get("end-finished"),
+            End::Interrupted => texts.get("reason-interrupted"),
+            End::Guard(what) => reason::sentence(texts, what),
+        },
+    );
+    if let Some(machine) = &generator.machine {
+        let memory = words::mebibytes(machine.memory_bytes);
+        add("fact-machine", escaped(&format!("{}, {}, {memory}", machine.cpu, machine.system), FOREIGN));
+    }
+    let cores = [("shards", number(generator.shards as u64)), ("cores", number(generator.cores as u64))];
+    let cores: Vec<(&str, &str)> = cores.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    add("fact-shards", texts.with("shards-of-cores", &cores));
+    add(
+        "fact-limits",
+        texts.with("limits-of-machine", &[("fds", &number(generator.fd_limit)), ("ports", &number(generator.ports))]),
+    );
+    add("fact-peak-memory", words::mebibytes(generator.peak_rss_bytes));
+    add("fact-clock", texts.with("clock-steps", &[("steps", &number(generator.clock_steps))]));
+    add("fact-stamps", stamps(result, texts));
+    facts
+}
+
+/// How many first tokens have an exact stamp, and how many a bound only.
+fn stamps(result: &RunResult, texts: &Texts) -> String {
+    let sum = |pick: fn(&TierResult) -> u64| result.tiers.iter().map(pick).sum::<u64>();
+    let first = sum(|tier| tier.generator.first_tokens);
+    let bounded = sum(|tier| tier.generator.first_tokens_bounded);
+    let user_space = sum(|tier| tier.generator.user_space_stamps);
+    texts.with(
+        "stamps",
+        &[
+            ("exact", &words::number(first.saturating_sub(bounded))),
+            ("bounded", &words::number(bounded)),
+            ("userspace", &words::number(user_space)),
+        ],
+    )
+}
+
+/// A tree as dotted keys and values, in the order of the tree.
+fn flatten(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
+    match value {
+        Value::Null => {}
+        Value::Array(budgets) if path == "budgets" || path.ends_with(".budgets") => {
+            let all: Vec<String> = budgets.iter().filter_map(budget).collect();
+            out.push((path.to_owned(), all.join(", ")));
+        }
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&below, value, out);
+            }
+        }
+        Value::Array(values) if values.iter().any(Value::is_object) => {
+            for (index, value) in values.iter().enumerate() {
+                flatten(&format!("{path}[{index}]"), value, out);
+            }
+        }
+        Value::Array(values) => {
+            let texts: Vec<String> = values.iter().map(plain).collect();
+            out.push((path.to_owned(), texts.join(", ")));
+        }
+        other => out.push((path.to_owned(), plain(other))),
+    }
+}
+
+/// A budget of the scenario with its bounds.
+fn budget(value: &Value) -> Option<String> {
+    let name = value["metric"].as_str()?;
+    let [pass, warn] = ["pass", "warn"].map(|bound| value[bound].as_f64());
+    Some(format!("{name} ≤ {} / {}", words::value(name, pass?), words::value(name, warn?)))
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn not_loaded(texts: &Texts) -> Vec<Block> {
+    let keys =
+        ["not-files", "not-rag", "not-agents", "not-search", "not-tools", "not-media", "not-assets", "not-network"];
+    vec![Block::Text(texts.get("not-loaded-intro")), Block::List(heads(texts, &keys))]
+}
