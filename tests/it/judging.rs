@@ -1,120 +1,33 @@
 //! Verdicts: their error rates by simulation, and that a worse budget never makes them better.
 
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use capacity_check::analysis::steady_needed;
 use capacity_check::clock::{Nanos, SECOND};
 use capacity_check::metric::Metric;
-use capacity_check::record::{Arrival, Outcome, Recorder, Stages, TierRecord, Turn, Window};
-use capacity_check::result::{
-    Capacity, Counts, End, GeneratorResult, RunResult, SCHEMA_VERSION, TargetInfo, TierGenerator, TierResult, Tool,
-    Verdict, failed_metrics, metrics,
-};
-use capacity_check::scenario::Budget;
+use capacity_check::result::{Reason, RunResult, Verdict};
+use capacity_check::scenario::{Budget, Tier};
 use capacity_check::verdict::judge;
 use proptest::prelude::*;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Poisson, StandardNormal};
+use rand_distr::{Distribution, Poisson};
 
-/// One simulated turn: time to first token, gaps and whether it failed.
-struct Simulated {
-    at: Nanos,
-    ttft_us: u64,
-    gaps_us: Vec<u32>,
-    failed: bool,
-}
-
-/// What a recorder makes of simulated turns of one tier.
-fn recorded(steady: Duration, turns: &[Simulated]) -> TierRecord {
-    let end = steady.as_nanos() as Nanos;
-    let stages = Stages(vec![Window { ramp_from: 0, steady_from: 0, steady_to: Some(end) }]);
-    let budgeted = [Metric::Ttft, Metric::Itl].into_iter().collect();
-    let mut recorder = Recorder::new(Arc::new(RwLock::new(stages)), budgeted);
-    for simulated in turns {
-        let mut turn = Turn::new(simulated.at, simulated.at);
-        if simulated.failed {
-            turn.outcome = Outcome::HttpServer(500);
-        } else {
-            let latest = simulated.at + simulated.ttft_us as Nanos * 1_000;
-            turn.first_token = Some(Arrival { latest, earliest: latest });
-            turn.gaps.clone_from(&simulated.gaps_us);
-            turn.tokens = turn.gaps.len() as u64 + 1;
-            (turn.last_token, turn.ended, turn.outcome) = (Some(latest), latest, Outcome::Completed);
-        }
-        let place = recorder.begin(turn.intended);
-        recorder.finish(place, &turn);
-    }
-    recorder.into_record().tiers.pop().unwrap_or_default()
-}
+use crate::support::results::{Simulated, fails, lognormal, result, tier, turns};
 
 /// A whole result of one tier, judged.
 fn judged(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> RunResult {
-    let record = recorded(steady, turns);
-    let tier = TierResult {
-        users: 10,
-        verdict: Verdict::Inconclusive,
-        reasons: Vec::new(),
-        complete: true,
-        steady_from_s: 0.0,
-        steady_s: steady.as_secs_f64(),
-        counts: Counts::from(&record.totals),
-        turns_per_s: turns.len() as f64 / steady.as_secs_f64(),
-        streams: 1.0,
-        metrics: metrics(&record),
-        failed_metrics: failed_metrics(&record),
-        budgets: Vec::new(),
-        generator: TierGenerator {
-            cpu_cores: 0.1,
-            cpu_share: 0.1,
-            rss_bytes: 1,
-            fds: 1,
-            first_tokens: record.first_tokens,
-            first_tokens_bounded: 0,
-            first_tokens_wide: 0,
-            arrivals: 1,
-            user_space_stamps: 0,
-        },
-        examples: Vec::new(),
-    };
-    let mut result = RunResult {
-        schema_version: SCHEMA_VERSION,
-        tool: Tool { name: "t".to_owned(), version: "0".to_owned() },
-        scenario: serde_json::Value::Null,
-        target: TargetInfo {
-            kind: "k".to_owned(),
-            url: "u".to_owned(),
-            endpoint: None,
-            model: "m".to_owned(),
-            mock: true,
-            insecure: false,
-        },
-        started_at: String::new(),
-        duration_s: 1.0,
-        comparable: true,
-        verdict: Verdict::Inconclusive,
-        reasons: Vec::new(),
-        end: End::Finished,
-        capacity: Capacity { users: None, not_passed: None },
-        totals: tier.counts.clone(),
-        tiers: vec![tier],
-        generator: GeneratorResult { shards: 1, cores: 1, fd_limit: 1, ports: 1, peak_rss_bytes: 1, clock_steps: 0 },
-        steps: Default::default(),
-        timeline: Vec::new(),
-    };
-    judge(&mut result, budgets, 10).expect("the histograms read back");
+    let mut result = result(vec![tier(10, 0.0, steady, turns)]);
+    judge(&mut result, &[plan(10, budgets)]).expect("the histograms read back");
     result
+}
+
+fn plan(users: u32, budgets: &[Budget]) -> Tier {
+    Tier { users, expect: None, budgets: budgets.to_vec() }
 }
 
 fn verdict(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> Verdict {
     judged(steady, turns, budgets).verdict
-}
-
-/// A median and a spread of the logarithm.
-fn lognormal(rng: &mut impl Rng, median: f64, sigma: f64) -> f64 {
-    let z: f64 = StandardNormal.sample(rng);
-    median * (sigma * z).exp()
 }
 
 const Z95: f64 = 1.644_853_6;
@@ -153,7 +66,7 @@ fn a_quantile_of_turns_at_its_bound_is_rarely_passed_and_rarely_failed() {
         at,
         ttft_us: lognormal(rng, median, sigma) as u64,
         gaps_us: Vec::new(),
-        failed: false,
+        failed: None,
     };
     let passed = errors("ttft.p95=1s,3s", Verdict::Pass, 1, draw);
     let failed = errors("ttft.p95=500ms,1s", Verdict::Fail, 2, draw);
@@ -168,7 +81,7 @@ fn an_error_rate_at_its_bound_is_rarely_passed_and_rarely_failed() {
             at,
             ttft_us: 1_000,
             gaps_us: Vec::new(),
-            failed: rng.random::<f64>() < share,
+            failed: fails(rng.random::<f64>() < share),
         }
     };
     let passed = errors("error_rate=1%,5%", Verdict::Pass, 3, draw(0.01));
@@ -195,7 +108,7 @@ fn gaps_that_hang_together_are_rarely_passed_and_rarely_failed() {
             last = at;
             let speed = speeds[(at / (5 * SECOND)) as usize % speeds.len()] * lognormal(rng, 1.0, of_turn);
             let gaps_us = (0..12).map(|_| (speed * lognormal(rng, median, of_token)) as u32).collect();
-            Simulated { at, ttft_us: 1_000, gaps_us, failed: false }
+            Simulated { at, ttft_us: 1_000, gaps_us, failed: None }
         })
     };
     let passed = simulate("itl.p95=200ms,500ms", Verdict::Pass, 5);
@@ -212,7 +125,7 @@ fn what_is_clear_is_decided() {
                 at: number * SECOND / 5,
                 ttft_us: lognormal(&mut rng, ttft, 0.2) as u64,
                 gaps_us: vec![20_000; 5],
-                failed: rng.random::<f64>() < share,
+                failed: fails(rng.random::<f64>() < share),
             })
             .collect()
     };
@@ -224,26 +137,79 @@ fn what_is_clear_is_decided() {
     assert_eq!(verdict(steady, &turns(300_000.0, 0.2), &budgets), Verdict::Fail);
     let mut few_errors = turns(300_000.0, 0.0);
     for turn in few_errors.iter_mut().step_by(200) {
-        turn.failed = true;
+        turn.failed = fails(true);
     }
     let warn = judged(steady, &few_errors, &[Budget::parse("error_rate=1%,5%").unwrap()]);
     assert_eq!(warn.verdict, Verdict::Warn);
-    assert!(warn.tiers[0].budgets[0].more_seconds.is_some_and(|seconds| seconds > 100), "{:?}", warn.tiers[0].budgets);
+    assert!(more_seconds(&warn).is_some_and(|seconds| seconds > 100), "{:?}", warn.tiers[0].budgets);
     // Above the warn bound, but too few to prove it: more would, and that is what is said.
     let slow: Vec<Simulated> = turns(3_050_000.0, 0.0).into_iter().step_by(10).collect();
     let above = judged(steady, &slow, &[Budget::parse("ttft.p50=1s,3s").unwrap()]);
+    assert!(more_seconds(&above).is_some(), "{:?}", above.reasons);
     let above = &above.tiers[0].budgets[0];
     assert!(above.measured.is_some_and(|measured| measured > 3e6) && above.verdict == Verdict::Warn, "{above:?}");
-    assert!(above.reason.contains("more of the same would decide"), "{above:?}");
     assert_eq!(verdict(steady, &[], &budgets), Verdict::Inconclusive);
     assert_eq!(verdict(steady, &turns(300_000.0, 0.0), &[]), Verdict::Inconclusive);
+}
+
+/// How many more seconds would decide, by the first budget's reason.
+fn more_seconds(result: &RunResult) -> Option<u64> {
+    match result.tiers[0].budgets[0].reason {
+        Reason::Undecided { more_seconds, .. } | Reason::TooFew { more_seconds, .. } => more_seconds,
+        _ => None,
+    }
+}
+
+#[test]
+fn an_expectation_that_is_met_passes_and_a_missed_one_does_not() {
+    let budgets = capacity_check::scenario::default_budgets();
+    let steady = Duration::from_secs(120);
+    let tiers = |second: f64| {
+        let small = tier(50, 20.0, steady, &turns(1, steady, 2.6, 260_000.0));
+        result(vec![small, tier(100, 160.0, steady, &turns(2, steady, 5.2, second))])
+    };
+    let of = |second: f64, first: Option<Verdict>, last: Option<Verdict>| {
+        let mut judged = tiers(second);
+        let mut plans = [plan(50, &budgets), plan(100, &budgets)];
+        (plans[0].expect, plans[1].expect) = (first, last);
+        judge(&mut judged, &plans).unwrap();
+        (judged.tiers[1].verdict, judged.verdict)
+    };
+    let (slow, near, calm) = (5_000_000.0, 700_000.0, 260_000.0);
+    let (pass, warn, fail) = (Some(Verdict::Pass), Some(Verdict::Warn), Some(Verdict::Fail));
+    assert_eq!(of(slow, None, None), (Verdict::Fail, Verdict::Fail));
+    assert_eq!(of(slow, None, fail), (Verdict::Fail, Verdict::Pass));
+    assert_eq!(of(slow, None, warn), (Verdict::Fail, Verdict::Fail));
+    assert_eq!(of(near, None, warn), (Verdict::Warn, Verdict::Pass));
+    assert_eq!(of(near, None, pass), (Verdict::Warn, Verdict::Fail), "a missed expectation is no pass");
+    assert_eq!(of(calm, None, fail), (Verdict::Pass, Verdict::Pass), "better than expected is good");
+    // The expectation of a tier that was not asked for counts too, and one that was not reached.
+    let mut judged = tiers(calm);
+    judged.tiers.reverse();
+    (judged.tiers[0].users, judged.tiers[1].users) = (50, 100);
+    let mut plans = [plan(50, &[Budget::parse("ttft.p95=10ms").unwrap()]), plan(100, &budgets)];
+    judge(&mut judged, &plans).unwrap();
+    assert_eq!((judged.tiers[0].verdict, judged.verdict), (Verdict::Fail, Verdict::Pass));
+    plans[0].expect = Some(Verdict::Pass);
+    judge(&mut judged, &plans).unwrap();
+    assert_eq!(judged.verdict, Verdict::Fail);
+    judged.tiers.remove(0);
+    judge(&mut judged, &plans).unwrap();
+    assert_eq!(judged.verdict, Verdict::Inconclusive);
+    // What the generator spoiled is not good enough for any expectation.
+    let mut spoilt = tiers(slow);
+    spoilt.tiers[1].generator.cpu_share = 0.95;
+    let mut plans = [plan(50, &budgets), plan(100, &budgets)];
+    plans[1].expect = fail;
+    judge(&mut spoilt, &plans).unwrap();
+    assert_eq!(spoilt.verdict, Verdict::Inconclusive);
 }
 
 #[test]
 fn the_generator_is_judged_first() {
     let budgets = [Budget::parse("ttft.p95=1s,3s").unwrap()];
     let turns: Vec<Simulated> = (0..100)
-        .map(|number| Simulated { at: number * SECOND / 5, ttft_us: 9_000_000, gaps_us: Vec::new(), failed: false })
+        .map(|number| Simulated { at: number * SECOND / 5, ttft_us: 9_000_000, gaps_us: Vec::new(), failed: None })
         .collect();
     let mut result = judged(Duration::from_secs(20), &turns, &budgets);
     assert_eq!(result.verdict, Verdict::Fail);
@@ -251,30 +217,33 @@ fn the_generator_is_judged_first() {
         (
             Box::new(|result: &mut RunResult| result.tiers[0].generator.cpu_share = 0.95)
                 as Box<dyn Fn(&mut RunResult)>,
-            "used 95 %",
+            Reason::GeneratorBusy { share: 0.95, limit: 0.9 },
         ),
-        (Box::new(|result| result.tiers[0].generator.first_tokens_wide = 2), "read late: 2.0 %"),
-        (Box::new(|result| result.generator.clock_steps = 1), "clock was stepped"),
+        (
+            Box::new(|result| result.tiers[0].generator.first_tokens_wide = 2),
+            Reason::ReadLate { share: 0.02, limit_us: 10_000 },
+        ),
+        (Box::new(|result| result.generator.clock_steps = 1), Reason::ClockStepped { steps: 1 }),
         (
             Box::new(|result| result.tiers[0].metrics.get_mut(&Metric::StartLag).unwrap().p99_us = 30_000),
-            "start lag p99 is 30 ms",
+            Reason::StartedLate { p99_us: 30_000, limit_us: 20_000 },
         ),
     ] {
         let mut spoilt = result.clone();
         spoil(&mut spoilt);
-        judge(&mut spoilt, &budgets, 10).unwrap();
+        judge(&mut spoilt, &[plan(10, &budgets)]).unwrap();
         assert_eq!(spoilt.verdict, Verdict::Inconclusive);
-        assert!(spoilt.reasons[0].contains(cause), "{:?}", spoilt.reasons);
+        assert_eq!(spoilt.tiers[0].reasons, [cause]);
     }
     // A tier that was cut short proves no pass, but what failed has failed.
     result.tiers[0].complete = false;
-    judge(&mut result, &budgets, 10).unwrap();
+    judge(&mut result, &[plan(10, &budgets)]).unwrap();
     assert_eq!(result.verdict, Verdict::Fail);
-    judge(&mut result, &[Budget::parse("ttft.p95=10s").unwrap()], 10).unwrap();
+    judge(&mut result, &[plan(10, &[Budget::parse("ttft.p95=10s").unwrap()])]).unwrap();
     assert_eq!(result.verdict, Verdict::Inconclusive);
-    judge(&mut result, &budgets, 500).unwrap();
+    judge(&mut result, &[plan(10, &budgets), plan(500, &budgets)]).unwrap();
     assert_eq!(result.verdict, Verdict::Inconclusive);
-    assert!(result.reasons[0].contains("the tier of 500 users was not reached"));
+    assert_eq!(result.reasons, [Reason::NotReached { users: 500 }]);
 }
 
 prop_compose! {
@@ -306,7 +275,7 @@ proptest! {
                 at: number * 110 * SECOND / count,
                 ttft_us: lognormal(&mut rng, median, 0.5) as u64,
                 gaps_us: vec![lognormal(&mut rng, 100_000.0, 0.8) as u32; 4],
-                failed: rng.random::<f64>() < failing,
+                failed: fails(rng.random::<f64>() < failing),
             })
             .collect();
         let before = verdict(steady, &turns, &budgets);

@@ -1,5 +1,6 @@
 //! Behaviour of the whole: the tool against real servers on loopback.
 
+mod accessibility;
 mod accounts;
 mod arrows;
 mod bad_input;
@@ -10,7 +11,10 @@ mod librechat;
 mod mock;
 mod outcomes;
 mod recording;
+mod reports;
 mod result;
+mod scenarios;
+mod secrets;
 mod sse;
 mod stamps;
 mod stopping;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use capacity_check::result::{End, Verdict};
+use capacity_check::result::{End, Reason, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -76,7 +76,7 @@ fn guards_stop_a_run() {
     let target = ["1", "--target", &mock.api, "--mock-admin", &mock.admin];
     let ran = run(&[&LONG[..], &target, &["--max-duration", "2s"]].concat());
     assert_eq!(ran.code, 4, "{ran}");
-    assert!(matches!(&ran.result().end, End::Guard(what) if what.contains("--max-duration")), "{ran}");
+    assert!(matches!(&ran.result().end, End::Guard(Reason::MaxDuration { .. })), "{ran}");
 
     let out = tempfile::tempdir().unwrap();
     let child = start(
@@ -89,8 +89,8 @@ fn guards_stop_a_run() {
     mock.behave(&format!("{calm}\nfaults = {{ http_503 = 1.0 }}"));
     let ran = Ran::of(child.wait_with_output().unwrap(), out);
     assert_eq!(ran.code, 4, "{ran}");
-    assert!(matches!(&ran.result().end, End::Guard(what) if what.contains("error rate")), "{ran}");
-    assert!(ran.stdout.contains("stopped by a guard: error rate"), "{ran}");
+    assert!(matches!(&ran.result().end, End::Guard(Reason::ErrorRate { .. })), "{ran}");
+    assert!(ran.stdout.contains("Stopped by a guard: error rate"), "{ran}");
     assert!(ran.stdout.contains("http_server_503 (503 Service Unavailable"), "{ran}");
 }
 

@@ -1,6 +1,8 @@
 //! What the tests share: a mock LLM, runs of the tool, small servers that misbehave.
 
 pub(crate) mod chat;
+pub(crate) mod golden;
+pub(crate) mod results;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,6 +22,11 @@ use mock_llm::behaviour::Behaviour;
 use mock_llm::journal;
 use serde_json::Value;
 use tokio::sync::oneshot;
+
+/// The repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// A mock LLM on free ports, in a thread of its own.
 pub(crate) struct Mock {
@@ -143,6 +150,7 @@ pub(crate) fn tool() -> Command {
         .env_remove("CAPACITY_CHECK_API_KEY")
         .env_remove("MOCK_LLM_ADMIN_TOKEN")
         .env_remove("JWT_SECRET")
+        .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null());
     command
 }
