@@ -68,18 +68,17 @@ fn bounds(budget: &BudgetResult) -> String {
     }
 }
 
-/// What was measured, with the interval, and a mark where it is no pass: `412 ms (398–431)`.
+/// What was measured, with the interval, and a mark where it is no pass: `412 ms (398–431 ms)`.
 fn measured(budget: &BudgetResult, common: bool, texts: &Texts) -> String {
     let nothing = budget.samples == 0;
     let mut text = if nothing { "-".to_owned() } else { words::open_value(texts, &budget.metric, budget.measured) };
-    let above = |bound: f64| budget.measured.is_none() || bound.is_finite();
     let interval = match (budget.lower, budget.upper) {
         (Some(lower), Some(upper)) => {
             Some(format!("{}–{}", bare(budget, lower, upper), words::value(&budget.metric, upper)))
         }
-        (Some(lower), None) if above(lower) => Some(format!("≥ {}", words::value(&budget.metric, lower))),
+        (Some(lower), None) => Some(format!("≥ {}", words::value(&budget.metric, lower))),
         (None, Some(upper)) => Some(format!("≤ {}", words::value(&budget.metric, upper))),
-        _ => None,
+        (None, None) => None,
     };
     if let Some(interval) = interval.filter(|_| !nothing) {
         text += &format!(" ({interval})");
