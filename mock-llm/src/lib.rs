@@ -22,5 +22,5 @@ mod state;
 mod stream;
 
 pub use admin::Clock;
-pub use section::{Problem, unknown};
+pub use section::{Problem, kind, unknown};
 pub use server::{Options, serve};

@@ -1,5 +1,7 @@
 //! The report on a terminal: the verdict, the table of the tiers, the answers.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Cell as Painted, CellAlignment, Color, Table as Grid, presets};
 
 use super::section::NAME;
@@ -7,7 +9,7 @@ use super::tier::tier_table;
 use super::view::{Cell, Table};
 use super::{answer, section, words};
 use crate::lang::Texts;
-use crate::result::{RunResult, Verdict};
+use crate::result::{Example, RunResult, Step, StepResult, TierResult, Verdict};
 use crate::secret::escaped;
 
 /// The longest text of a target, in characters.
@@ -73,39 +75,33 @@ fn paint(verdict: Verdict) -> Color {
     }
 }
 
+/// The outcomes other than success, each with its count and what the target said.
+fn others(outcomes: &BTreeMap<String, u64>, examples: &[Example]) -> Vec<String> {
+    let one = |(outcome, count): (&String, &u64)| {
+        let example = examples.iter().find(|example| example.outcome == *outcome);
+        let said = example.map_or_else(String::new, |one| format!(" ({})", escaped(&one.detail, FOREIGN)));
+        format!("{} {}{said}", words::number(*count), escaped(outcome, NAME))
+    };
+    outcomes.iter().filter(|(outcome, _)| *outcome != "completed").map(one).collect()
+}
+
 /// A line for each tier that had other outcomes than success.
 fn failures(result: &RunResult, texts: &Texts) -> Vec<String> {
-    let mut lines = Vec::new();
-    for tier in &result.tiers {
-        let failed = tier.counts.outcomes.iter().filter(|(outcome, _)| *outcome != "completed");
-        let failed: Vec<String> = failed
-            .map(|(outcome, count)| {
-                let example = tier.examples.iter().find(|example| example.outcome == *outcome);
-                let said = example.map_or_else(String::new, |one| format!(" ({})", escaped(&one.detail, FOREIGN)));
-                format!("{} {}{said}", words::number(*count), escaped(outcome, NAME))
-            })
-            .collect();
-        if !failed.is_empty() {
-            let users = words::number(u64::from(tier.users));
-            lines.push(texts.with("line-outcomes", &[("users", &users), ("outcomes", &failed.join(", "))]));
-        }
-    }
-    lines
+    let line = |tier: &TierResult| {
+        let failed = others(&tier.counts.outcomes, &tier.examples).join(", ");
+        let users = words::number(u64::from(tier.users));
+        (!failed.is_empty()).then(|| texts.with("line-outcomes", &[("users", &users), ("outcomes", &failed)]))
+    };
+    result.tiers.iter().filter_map(line).collect()
 }
 
 /// A line for each step.
 fn steps(result: &RunResult, texts: &Texts) -> Vec<String> {
-    let line = |(step, result): (&crate::result::Step, &crate::result::StepResult)| {
+    let line = |(step, result): (&Step, &StepResult)| {
         let latency = &result.latency;
         let timed = |value: u64| if latency.count == 0 { "-".to_owned() } else { words::duration(value as f64) };
-        let failed = result.outcomes.iter().filter(|(outcome, _)| *outcome != "completed");
-        let failed: String = failed
-            .map(|(outcome, count)| {
-                let example = result.examples.iter().find(|example| example.outcome == *outcome);
-                let said = example.map_or_else(String::new, |one| format!(" ({})", escaped(&one.detail, FOREIGN)));
-                format!(", {} {}{said}", words::number(*count), escaped(outcome, NAME))
-            })
-            .collect();
+        let failed: String =
+            others(&result.outcomes, &result.examples).iter().map(|failed| format!(", {failed}")).collect();
         let line = texts.with(
             "line-step",
             &[

@@ -2,7 +2,7 @@
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
-use mock_llm::unknown;
+use mock_llm::{kind, unknown};
 use serde_json::Value;
 use toml::de::DeTable;
 
@@ -116,9 +116,9 @@ fn tell(error: &ValidationError<'_>, schema: &Value, places: &Places, problems: 
                 add(join(&path, name), unknown("key", name, known.iter().map(String::as_str)));
             }
         }
-        ValidationErrorKind::Type { kind } => {
-            let is = kind_of(error.instance());
-            add(path, format!("is {is}, but should be {}", wanted(kind)));
+        ValidationErrorKind::Type { kind: types } => {
+            let is = kind(error.instance());
+            add(path, format!("is {is}, but should be {}", wanted(types)));
         }
         ValidationErrorKind::Enum { options } => {
             let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -185,17 +185,6 @@ fn resolved<'s>(schema: &'s Value, mut part: &'s Value) -> &'s Value {
         part = schema.pointer(target.trim_start_matches('#')).unwrap_or(&Value::Null);
     }
     part
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a table",
-    }
 }
 
 fn wanted(kind: &TypeKind) -> String {

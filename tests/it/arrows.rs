@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::support::sources;
 
 /// The leaves: words and helpers that every module may use.
 const LEAVES: [&str; 6] = ["clock", "metric", "secret", "exit", "grade", "lang"];
@@ -31,17 +33,6 @@ fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
     ])
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// Every module that a text names after `crate::`.
 fn named(text: &str) -> BTreeSet<String> {
     text.split("crate::")
@@ -67,8 +58,7 @@ fn is_word(c: char) -> bool {
 fn no_arrow_runs_back() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let table = table();
-    let mut files = Vec::new();
-    sources(&root, &mut files);
+    let files = sources(&root);
     let mut seen = BTreeSet::new();
     for file in &files {
         let relative = file.strip_prefix(&root).expect("below src");
@@ -96,11 +86,7 @@ fn the_reader_of_arrows_reads_all_forms() {
 #[test]
 fn files_are_short() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    sources(&root.join("src"), &mut files);
-    sources(&root.join("mock-llm/src"), &mut files);
-    sources(&root.join("reference-chat/src"), &mut files);
-    for file in files {
+    for file in ["src", "mock-llm/src", "reference-chat/src"].iter().flat_map(|folder| sources(&root.join(folder))) {
         let lines = fs::read_to_string(&file).expect("a source").lines().count();
         assert!(lines <= 500, "{} has {lines} lines; a file is one idea", file.display());
     }

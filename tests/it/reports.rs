@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use capacity_check::lang::{Lang, Texts};
 use capacity_check::report::{html, junit, markdown, terminal};
@@ -11,7 +11,7 @@ use capacity_check::result::{End, Reason, RunResult, SCHEMA_VERSION, read};
 use serde_json::Value;
 
 use crate::support::results::samples;
-use crate::support::{golden, root, tool};
+use crate::support::{golden, root, sources, tool};
 
 /// Every result that golden files are made of, with its name.
 fn fixtures() -> Vec<(String, RunResult)> {
@@ -299,17 +299,4 @@ fn reports_have_no_text_of_their_own() {
         }
     }
     assert!(files.is_empty(), "texts belong into locales/: {files:#?}");
-}
-
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
 }
