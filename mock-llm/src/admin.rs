@@ -1,34 +1,22 @@
 //! The admin listener: metrics, journal, behaviour, clock.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::behaviour::Behaviour;
-use crate::journal::{PAGE_LIMIT, unix_us};
+use crate::journal::PAGE_LIMIT;
 use crate::metrics::lock;
 use crate::section::Problem;
 use crate::state::State;
 
-/// The mock's clocks at one moment, as `/admin/clock` tells them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Clock {
-    /// The wall clock in Unix microseconds.
-    pub unix_us: u64,
-    /// Microseconds since the mock started, by its monotonic clock.
-    pub monotonic_us: u64,
-}
-
 /// What admin requests need.
 pub(crate) struct Admin {
     pub(crate) state: Arc<State>,
-    pub(crate) started: Instant,
     /// The bearer token that must be shown, if any.
     pub(crate) token: Option<String>,
 }
@@ -52,10 +40,7 @@ impl Admin {
             (Method::GET, "/admin/turns") => self.turns(request.uri().query().unwrap_or_default()),
             (Method::GET, "/admin/behaviour") => answer(StatusCode::OK, &self.state.live().behaviour.to_value()),
             (Method::PUT, "/admin/behaviour") => self.put_behaviour(request).await,
-            (Method::GET, "/admin/clock") => {
-                let monotonic_us = self.started.elapsed().as_micros() as u64;
-                answer(StatusCode::OK, &json!(Clock { unix_us: unix_us(), monotonic_us }))
-            }
+            (Method::GET, "/admin/clock") => answer(StatusCode::OK, &json!(self.state.clock.now())),
             (Method::GET, "/health") => answer(StatusCode::OK, &json!({ "status": "ok", "service": "mock-llm" })),
             (method, path) => answer(
                 StatusCode::NOT_FOUND,

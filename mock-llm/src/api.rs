@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::behaviour::Fault;
 use crate::journal::TurnOutcome;
 use crate::schedule::Schedule;
-use crate::script::{self, Words};
+use crate::script::{self, Script};
 use crate::state::{LiveModel, OpenTurn, RateStanding, State};
 use crate::stream::{Cut, Envelope, Reply, TokenStream};
 
@@ -144,7 +144,7 @@ async fn chat(request: Request<Incoming>, connection: Connection) -> Result<Resp
     };
     turn.admit();
     let streamed = request.stream;
-    let reply = plan_reply(live.behaviour.seed, &request, &prompt, &model, fault);
+    let reply = plan_reply(live.behaviour.seed, &request, &prompt, turn.traced(), &model, fault);
     let mut response = if streamed {
         let body = TokenStream::new(reply, turn, connection.schedule, connection.reset, slot);
         let mut response = Response::new(Either::Right(body));
@@ -167,8 +167,16 @@ fn refusal(fault: Option<Fault>) -> Option<(StatusCode, TurnOutcome)> {
     }
 }
 
-/// Draws everything about a reply from the seed, the model's name and the prompt.
-fn plan_reply(seed: u64, request: &ChatRequest, prompt: &str, model: &LiveModel, fault: Option<Fault>) -> Reply {
+/// Draws everything about a reply from the seed, the model's name and the prompt; the text of a traced
+/// turn's reply from its marker alone.
+fn plan_reply(
+    seed: u64,
+    request: &ChatRequest,
+    prompt: &str,
+    traced: Option<&str>,
+    model: &LiveModel,
+    fault: Option<Fault>,
+) -> Reply {
     let mut timing = script::generator(seed, &format!("timing of {}", request.model), prompt);
     let behaviour = &model.behaviour;
     let limit = request.max_completion_tokens.or(request.max_tokens).unwrap_or(u64::MAX).max(1);
@@ -177,12 +185,16 @@ fn plan_reply(seed: u64, request: &ChatRequest, prompt: &str, model: &LiveModel,
     let ttft = behaviour.ttft.sample_duration(&mut timing);
     let at = if tokens > 1 { timing.random_range(1..tokens) } else { 0 };
     let usage = request.stream_options.as_ref().is_some_and(|options| options.include_usage);
+    let script = match traced {
+        Some(marker) => Script::traced(marker),
+        None => Script::untraced(script::generator(seed, &request.model, prompt)),
+    };
     let finish = if tokens < wanted { "length" } else { "stop" };
     Reply {
         start: Instant::now(),
         ttft,
         gap: behaviour.gap,
-        words: Words::new(script::generator(seed, &request.model, prompt)),
+        script: script.of_length(tokens),
         timing,
         tokens,
         fault: fault.map(|fault| (fault, at)),
@@ -236,7 +248,11 @@ async fn whole_reply(
 ) -> Result<Response<Body>, Cut> {
     let gaps: Duration = (1..reply.tokens).map(|_| reply.gap.sample_duration(&mut reply.timing)).sum();
     tokio::time::sleep_until((reply.start + reply.ttft + gaps).into()).await;
-    let text: String = reply.words.take(reply.tokens as usize).flat_map(|word| [" ", word]).collect();
+    let mut text = String::new();
+    for _ in 0..reply.tokens {
+        text.push(' ');
+        reply.script.write_word(&mut text);
+    }
     let body = json!({
         "id": format!("chatcmpl-{:016x}", script::stable_hash(&[request.model.as_bytes(), prompt.as_bytes()])),
         "object": "chat.completion",

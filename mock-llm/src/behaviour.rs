@@ -23,6 +23,10 @@ pub struct Behaviour {
     pub threads: usize,
     /// Turns that the journal keeps; the oldest go first. Read at start only.
     pub journal_turns: usize,
+    /// The share of traced turns whose token stamps the journal keeps, from 0 to 1, by their markers.
+    pub trace_share: f64,
+    /// With more streams open at once the share is smaller, so that no more than about so many have them.
+    pub trace_streams: u64,
     /// The bearer key that chat calls must carry, if any.
     pub api_key: Option<String>,
     /// The models by name.
@@ -138,6 +142,8 @@ impl Default for Behaviour {
             seed: 1,
             threads: 1,
             journal_turns: 100_000,
+            trace_share: 1.0,
+            trace_streams: 2_000,
             api_key: None,
             models: BTreeMap::from([(DEFAULT_MODEL.to_owned(), ModelBehaviour::default())]),
         }
@@ -184,6 +190,12 @@ impl Behaviour {
         let threads = root.whole("threads", 1..=256).map_or(fallback.threads, |threads| threads as usize);
         let journal_turns =
             root.whole("journal_turns", 1..=10_000_000).map_or(fallback.journal_turns, |turns| turns as usize);
+        let trace_share = root.read("trace_share", |value| match value.as_f64() {
+            Some(share) if (0.0..=1.0).contains(&share) => Ok(share),
+            _ => Err(format!("is {value}, but should be a share from 0 to 1")),
+        });
+        let trace_share = trace_share.unwrap_or(fallback.trace_share);
+        let trace_streams = root.whole("trace_streams", 0..=10_000_000).unwrap_or(fallback.trace_streams);
         let api_key = root.read("api_key", |value| match value.as_str() {
             Some(key) if !key.is_empty() => Ok(key.to_owned()),
             _ => Err("should be a text that is not empty".to_owned()),
@@ -207,14 +219,20 @@ impl Behaviour {
             None => BTreeMap::from([(DEFAULT_MODEL.to_owned(), defaults)]),
         };
         root.close();
-        if problems.is_empty() { Ok(Self { seed, threads, journal_turns, api_key, models }) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self { seed, threads, journal_turns, trace_share, trace_streams, api_key, models })
     }
 
     /// The behaviour as a tree that [`Behaviour::from_value`] reads; the key is left out.
     pub fn to_value(&self) -> Value {
         let models: serde_json::Map<String, Value> =
             self.models.iter().map(|(name, model)| (name.clone(), model.to_value())).collect();
-        json!({ "seed": self.seed, "threads": self.threads, "journal_turns": self.journal_turns, "models": models })
+        json!({
+            "seed": self.seed, "threads": self.threads, "journal_turns": self.journal_turns,
+            "trace_share": self.trace_share, "trace_streams": self.trace_streams, "models": models,
+        })
     }
 }
 

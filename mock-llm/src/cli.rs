@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::behaviour::{Behaviour, DEFAULT_MODEL, Fault};
+use crate::clock::Wrong;
 use crate::process::{announce, ended, listen};
 use crate::section::Problem;
 use crate::server::{Options, serve};
@@ -49,6 +50,12 @@ pub struct MockArgs {
     /// Threads that serve streams.
     #[arg(long, value_name = "N")]
     pub threads: Option<u64>,
+    /// Milliseconds by which the wall clock is ahead on purpose: for tests of those who correct for it.
+    #[arg(long, default_value_t = 0, value_name = "MS", allow_negative_numbers = true)]
+    pub clock_offset: i64,
+    /// Millionths by which it runs faster on purpose.
+    #[arg(long, default_value_t = 0.0, value_name = "PPM", allow_negative_numbers = true)]
+    pub clock_skew: f64,
     /// Print the custom endpoint for LibreChat's librechat.yaml and the settings that a test needs, and end.
     #[arg(long)]
     pub print_librechat_yaml: bool,
@@ -188,8 +195,10 @@ impl MockArgs {
             admin: format!("http://{}", admin.local_addr()?),
         };
         announce(&listening)?;
-        let options =
-            Options { admin_token: std::env::var("MOCK_LLM_ADMIN_TOKEN").ok().filter(|token| !token.is_empty()) };
+        let options = Options {
+            admin_token: std::env::var("MOCK_LLM_ADMIN_TOKEN").ok().filter(|token| !token.is_empty()),
+            clock: Wrong { offset_us: self.clock_offset.saturating_mul(1_000), skew_ppm: self.clock_skew },
+        };
         serve(api, admin, behaviour, options, ended(self.exit_with_stdin)).await?;
         Ok(())
     }

@@ -39,6 +39,19 @@ pub enum TurnOutcome {
     NoDone,
 }
 
+/// What a request with a marker is to the turn whose marker it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// The turn's own.
+    Turn,
+    /// The turn's own once more: the deployment tried again.
+    Retry,
+    /// Another one about the turn, such as for a title or a summary: the marker is not what its
+    /// last user message ends with.
+    Aside,
+}
+
 /// One request. Times are Unix microseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
@@ -46,6 +59,8 @@ pub struct Turn {
     pub seq: u64,
     /// The newest marker in the last user message, as `cc:RUN:USER:TURN`.
     pub marker: Option<String>,
+    /// What it is to that turn.
+    pub call: Option<Call>,
     /// The model that was asked for.
     pub model: String,
     /// Whether the reply was to be streamed.
@@ -62,6 +77,9 @@ pub struct Turn {
     pub ended_us: u64,
     /// Tokens handed to the socket.
     pub tokens: u64,
+    /// When each of them was, in microseconds since the request had been read; not kept of every turn.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sends_us: Option<Vec<u32>>,
     /// How it ended.
     pub outcome: TurnOutcome,
     /// The greatest lateness of a token against its schedule, in microseconds.
@@ -88,36 +106,68 @@ pub(crate) struct Journal {
     turns: VecDeque<Turn>,
     capacity: usize,
     newest: u64,
+    /// Of how many of the oldest turns the token stamps are gone, and how many stamps there are.
+    bare: usize,
+    stamps: usize,
 }
 
 /// The most turns in one page.
 pub const PAGE_LIMIT: usize = 5_000;
+/// A page ends after the turn with which it has so many token stamps: some 5 MB of JSON.
+const PAGE_STAMPS: usize = 500_000;
+/// The token stamps that the ring keeps (64 MiB); the oldest turns lose theirs first.
+const STAMPS: usize = 16 << 20;
 
 impl Journal {
     /// An empty ring of `capacity` turns.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { turns: VecDeque::new(), capacity, newest: 0 }
+        Self { turns: VecDeque::new(), capacity, newest: 0, bare: 0, stamps: 0 }
     }
 
     /// Adds a turn and gives it its number; the oldest leaves a full ring.
     pub(crate) fn push(&mut self, mut turn: Turn) {
         self.newest += 1;
         turn.seq = self.newest;
-        if self.turns.len() == self.capacity {
-            self.turns.pop_front();
+        if self.turns.len() == self.capacity
+            && let Some(oldest) = self.turns.pop_front()
+        {
+            self.stamps -= stamps(&oldest);
+            self.bare = self.bare.saturating_sub(1);
         }
+        self.stamps += stamps(&turn);
         self.turns.push_back(turn);
+        while self.stamps > STAMPS {
+            let Some(oldest) = self.turns.get_mut(self.bare) else { return };
+            self.stamps -= stamps(oldest);
+            oldest.sends_us = None;
+            self.bare += 1;
+        }
     }
 
     /// The turns after number `after`, at most `limit`.
     pub(crate) fn page(&self, after: u64, limit: usize) -> Page {
         let oldest = self.newest - self.turns.len() as u64;
         let skip = after.max(oldest) - oldest;
-        let turns: Vec<Turn> =
-            self.turns.iter().skip(skip as usize).take(limit.clamp(1, PAGE_LIMIT)).cloned().collect();
+        let mut room = PAGE_STAMPS;
+        let turns: Vec<Turn> = self
+            .turns
+            .iter()
+            .skip(skip as usize)
+            .take(limit.clamp(1, PAGE_LIMIT))
+            .take_while(|turn| {
+                let open = room > 0;
+                room = room.saturating_sub(stamps(turn));
+                open
+            })
+            .cloned()
+            .collect();
         let next = turns.last().map_or(after.max(oldest), |turn| turn.seq);
         Page { turns, next, more: next < self.newest, lost: oldest.saturating_sub(after), newest: self.newest }
     }
+}
+
+fn stamps(turn: &Turn) -> usize {
+    turn.sends_us.as_ref().map_or(0, Vec::len)
 }
 
 /// The wall clock in Unix microseconds.
@@ -133,6 +183,7 @@ mod tests {
         Turn {
             seq: 0,
             marker: None,
+            call: None,
             model: "m".to_owned(),
             stream: true,
             received_us: 1,
@@ -141,6 +192,7 @@ mod tests {
             last_token_us: None,
             ended_us: 2,
             tokens: 0,
+            sends_us: None,
             outcome: TurnOutcome::Completed,
             lateness_max_us: 0,
         }
@@ -159,5 +211,23 @@ mod tests {
         assert_eq!(second.turns.iter().map(|turn| turn.seq).collect::<Vec<_>>(), [7, 8]);
         assert_eq!((second.lost, second.more, second.next), (0, false, 8));
         assert_eq!(journal.page(8, 3), Page { turns: vec![], next: 8, more: false, lost: 0, newest: 8 });
+    }
+
+    #[test]
+    fn stamps_are_bounded_in_the_ring_and_in_a_page() {
+        let mut journal = Journal::new(50);
+        for _ in 0..40 {
+            journal.push(Turn { sends_us: Some(vec![7; 1 << 19]), ..turn() });
+        }
+        let kept = journal.turns.iter().filter(|turn| turn.sends_us.is_some()).count();
+        assert_eq!(kept, STAMPS >> 19);
+        assert!(journal.turns.iter().take(40 - kept).all(|turn| turn.sends_us.is_none()), "the oldest lose theirs");
+        assert_eq!(journal.page(0, 100).turns.len(), 40 - kept + 1, "a page has one turn with so many");
+        let rest = journal.page(30, 100);
+        assert_eq!((rest.turns.len(), rest.next, rest.more), (1, 31, true));
+        for _ in 0..60 {
+            journal.push(turn());
+        }
+        assert_eq!((journal.stamps, journal.bare), (0, 0));
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod api;
 pub mod behaviour;
 pub mod cli;
+mod clock;
 pub mod distribution;
 pub mod journal;
 mod librechat;
@@ -21,6 +22,6 @@ mod socket;
 mod state;
 mod stream;
 
-pub use admin::Clock;
+pub use clock::{Clock, Wrong, host};
 pub use section::{Problem, kind, unknown};
 pub use server::{Options, serve};

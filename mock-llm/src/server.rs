@@ -6,7 +6,7 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::Admin;
 use crate::api::{self, Connection};
 use crate::behaviour::Behaviour;
+use crate::clock::{WallClock, Wrong};
 use crate::schedule::Schedule;
 use crate::socket::Socket;
 use crate::state::State;
@@ -24,6 +25,8 @@ use crate::state::State;
 pub struct Options {
     /// The bearer token of the admin listener; needed where that is not on loopback.
     pub admin_token: Option<String>,
+    /// How wrong its wall clock is.
+    pub clock: Wrong,
 }
 
 /// Serves until `shutdown` resolves: chat on `api_listener`, everything else on `admin_listener`.
@@ -48,7 +51,7 @@ pub async fn serve(
         ));
     }
     let threads = behaviour.threads;
-    let state = Arc::new(State::new(behaviour));
+    let state = Arc::new(State::new(behaviour, WallClock::new(options.clock)));
     let (stop, stopped) = watch::channel(());
     let mut workers = Vec::with_capacity(threads);
     let mut joins = Vec::with_capacity(threads);
@@ -59,7 +62,7 @@ pub async fn serve(
         joins.push(thread.spawn(move || worker(state, receiver, stopped))?);
         workers.push(sender);
     }
-    let admin = Rc::new(Admin { state, started: Instant::now(), token: options.admin_token });
+    let admin = Rc::new(Admin { state, token: options.admin_token });
     let served = tokio::task::LocalSet::new()
         .run_until(async {
             tokio::select! {

@@ -1,6 +1,6 @@
 //! What all threads of the mock share: models with their limits, journal, metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::behaviour::{Behaviour, Fault, ModelBehaviour, RateLimit};
-use crate::journal::{Journal, Turn, TurnOutcome, unix_us};
+use crate::clock::WallClock;
+use crate::journal::{Call, Journal, Turn, TurnOutcome};
 use crate::metrics::{Metrics, lock};
 use crate::script;
+
+/// The token stamps of a longer reply are not kept.
+const LONGEST_TRACED: u64 = 20_000;
 
 /// The shared state of one mock.
 pub(crate) struct State {
@@ -18,6 +22,15 @@ pub(crate) struct State {
     pub(crate) journal: Mutex<Journal>,
     pub(crate) metrics: Metrics,
     requests: AtomicU64,
+    pub(crate) clock: WallClock,
+    attempts: Mutex<Attempts>,
+}
+
+/// The markers of the newest turns that were asked for, by hash: who comes twice is a retry.
+#[derive(Default)]
+struct Attempts {
+    known: HashSet<u64>,
+    order: VecDeque<u64>,
 }
 
 /// A behaviour in force, with what its limits need to count.
@@ -50,8 +63,10 @@ pub(crate) struct RateStanding {
 }
 
 impl State {
-    pub(crate) fn new(behaviour: Behaviour) -> Self {
+    pub(crate) fn new(behaviour: Behaviour, clock: WallClock) -> Self {
         Self {
+            clock,
+            attempts: Mutex::default(),
             journal: Mutex::new(Journal::new(behaviour.journal_turns)),
             live: RwLock::new(Arc::new(Live::new(behaviour))),
             metrics: Metrics::new(),
@@ -67,6 +82,35 @@ impl State {
     /// Puts a behaviour in force for the requests that come from now on.
     pub(crate) fn replace(&self, behaviour: Behaviour) {
         *self.live.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(Live::new(behaviour));
+    }
+
+    /// What a call is whose last user message carries a marker.
+    fn call(&self, marker: &str, prompt: &str) -> Call {
+        if !prompt.trim_end().ends_with(&format!("[[{marker}]]")) {
+            return Call::Aside;
+        }
+        let hash = script::stable_hash(&[marker.as_bytes()]);
+        let most = self.live().behaviour.journal_turns;
+        let mut attempts = lock(&self.attempts);
+        if !attempts.known.insert(hash) {
+            return Call::Retry;
+        }
+        attempts.order.push_back(hash);
+        if attempts.order.len() > most
+            && let Some(oldest) = attempts.order.pop_front()
+        {
+            attempts.known.remove(&oldest);
+        }
+        Call::Turn
+    }
+
+    /// Whether the token stamps of a turn are kept: of a share of the turns, by their markers, and of no more
+    /// than so many streams at once.
+    fn keeps_stamps(&self, marker: &str) -> bool {
+        let behaviour = &self.live().behaviour;
+        let place = script::stable_hash(&[b"share", marker.as_bytes()]) as f64 / u64::MAX as f64;
+        let open = self.metrics.streams.load(Relaxed).max(1);
+        place < behaviour.trace_share.min(behaviour.trace_streams as f64 / open as f64)
     }
 
     /// Draws the fault of the next request. By request number rather than by prompt, so that
@@ -168,12 +212,14 @@ impl OpenTurn {
             marker: None,
             model: String::new(),
             stream: false,
-            received_us: unix_us(),
+            call: None,
+            received_us: state.clock.unix_us(),
             admitted_us: None,
             first_token_us: None,
             last_token_us: None,
             ended_us: 0,
             tokens: 0,
+            sends_us: None,
             outcome: TurnOutcome::CallerGone,
             lateness_max_us: 0,
         };
@@ -183,13 +229,24 @@ impl OpenTurn {
     pub(crate) fn describe(&mut self, model: &str, stream: bool, prompt: &str) {
         model.clone_into(&mut self.entry.model);
         self.entry.stream = stream;
-        self.entry.marker = script::newest_marker(prompt).map(str::to_owned);
+        if let Some(marker) = script::newest_marker(prompt) {
+            self.entry.call = Some(self.state.call(marker, prompt));
+            self.entry.marker = Some(marker.to_owned());
+        }
+    }
+
+    /// The marker of the turn whose reply is known in advance, if this is one.
+    pub(crate) fn traced(&self) -> Option<&str> {
+        self.entry.marker.as_deref().filter(|_| self.entry.call != Some(Call::Aside))
     }
 
     /// The request got its slot.
     pub(crate) fn admit(&mut self) {
-        self.entry.admitted_us = Some(unix_us());
+        self.entry.admitted_us = Some(self.state.clock.unix_us());
         self.admitted = true;
+        if self.entry.stream && self.traced().is_some_and(|marker| self.state.keeps_stamps(marker)) {
+            self.entry.sends_us = Some(Vec::new());
+        }
         self.state.metrics.streams.fetch_add(1, Relaxed);
     }
 
@@ -198,15 +255,22 @@ impl OpenTurn {
         let late = now.saturating_duration_since(due);
         self.state.metrics.token(late);
         self.entry.lateness_max_us = self.entry.lateness_max_us.max(late.as_micros() as u64);
-        self.tokens(1);
+        let now_us = self.tokens(1);
+        if let Some(sends) = self.entry.sends_us.as_mut() {
+            sends.push(u32::try_from(now_us.saturating_sub(self.entry.received_us)).unwrap_or(u32::MAX));
+        }
+        if self.entry.tokens > LONGEST_TRACED {
+            self.entry.sends_us = None;
+        }
     }
 
-    /// Tokens are being handed over, without a schedule of their own.
-    pub(crate) fn tokens(&mut self, count: u64) {
-        let now_us = unix_us();
+    /// Tokens are being handed over, without a schedule of their own. Gives the moment.
+    pub(crate) fn tokens(&mut self, count: u64) -> u64 {
+        let now_us = self.state.clock.unix_us();
         self.entry.first_token_us.get_or_insert(now_us);
         self.entry.last_token_us = Some(now_us);
         self.entry.tokens += count;
+        now_us
     }
 
     /// How the request will have ended.
@@ -220,8 +284,9 @@ impl Drop for OpenTurn {
         if self.admitted {
             self.state.metrics.streams.fetch_sub(1, Relaxed);
         }
-        self.entry.ended_us = unix_us();
+        self.entry.ended_us = self.state.clock.unix_us();
         self.state.metrics.ended(self.entry.outcome);
-        lock(&self.state.journal).push(self.entry.clone());
+        let sends_us = self.entry.sends_us.take();
+        lock(&self.state.journal).push(Turn { sends_us, ..self.entry.clone() });
     }
 }

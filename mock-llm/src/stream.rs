@@ -15,8 +15,11 @@ use crate::behaviour::Fault;
 use crate::distribution::Distribution;
 use crate::journal::TurnOutcome;
 use crate::schedule::Schedule;
-use crate::script::Words;
+use crate::script::Script;
 use crate::state::OpenTurn;
+
+/// No word is longer, with its space, in bytes.
+const WORD: usize = 32;
 
 /// What one reply is made of.
 pub(crate) struct Reply {
@@ -27,7 +30,7 @@ pub(crate) struct Reply {
     /// Between tokens, drawn from `timing`.
     pub(crate) gap: Distribution,
     pub(crate) timing: ChaCha8Rng,
-    pub(crate) words: Words,
+    pub(crate) script: Script,
     /// Tokens in all.
     pub(crate) tokens: u64,
     /// What goes wrong, before which token (counted from 0).
@@ -99,17 +102,16 @@ impl TokenStream {
     /// The next token's event, on the absolute schedule: the next deadline follows from this
     /// deadline and never from the moment at which it was met.
     fn token(&mut self, now: Instant) -> Bytes {
-        let word = self.reply.words.next().unwrap_or_default();
         let malformed = matches!(self.reply.fault, Some((Fault::MalformedJson, at)) if at == self.position);
         let text = if malformed {
             self.turn.outcome(TurnOutcome::MalformedJson);
             "data: {\"choices\":[{\"delta\":{\"content\":\" half".to_owned() + "\n\n"
         } else {
             let Envelope { before, after, .. } = &self.reply.envelope;
-            let mut text = String::with_capacity(before.len() + word.len() + after.len() + 1);
+            let mut text = String::with_capacity(before.len() + WORD + after.len());
             text.push_str(before);
             text.push(' ');
-            text.push_str(word);
+            self.reply.script.write_word(&mut text);
             text.push_str(after);
             text
         };

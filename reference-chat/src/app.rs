@@ -7,6 +7,7 @@ use crate::accounts::Accounts;
 use crate::chats::Chats;
 use crate::job::Job;
 use crate::limits::Gate;
+use crate::plant::Planted;
 use crate::settings::Settings;
 use crate::work::Workers;
 
@@ -15,6 +16,7 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) workers: Workers,
     pub(crate) client: reqwest::Client,
+    pub(crate) planted: Planted,
     accounts: Mutex<Accounts>,
     chats: Mutex<Chats>,
     gate: Mutex<Gate>,
@@ -62,6 +64,7 @@ impl App {
             chats: Mutex::default(),
             jobs: Mutex::default(),
             open: Mutex::default(),
+            planted: Planted::new(&settings.plants),
             settings,
             workers,
             client,

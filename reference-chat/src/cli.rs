@@ -11,6 +11,7 @@ use mock_llm::process::{announce, ended, listen};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::plant::Plant;
 use crate::server::serve;
 use crate::settings::{Costs, Limit, Limits, Settings};
 
@@ -84,6 +85,12 @@ pub struct ReferenceArgs {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub ban_violations: Option<u32>,
 
+    /// Something that goes wrong on purpose: drop=N, double=N, swap=N, alter=N, foreign=N (one token in N),
+    /// buffer, coalesce=K, delay=TIME, late=K or late-lost=K (the first K tokens), titles; repeatable.
+    /// `GET /reference/plants` tells how many tokens each has harmed.
+    #[arg(long, value_name = "PLANT", value_parser = Plant::parse, help_heading = "Plants")]
+    pub plant: Vec<Plant>,
+
     /// End when standard input ends, so that a parent's death ends the child too.
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
@@ -148,6 +155,7 @@ impl ReferenceArgs {
             passes: costs.passes,
         };
         settings.one_step = self.one_step;
+        settings.plants.clone_from(&self.plant);
         settings.shared_streams = self.shared_streams;
         settings.token_life = self.token_life;
         settings.upstream_patience = self.upstream_patience;

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::{App, Open};
-use crate::chats::Message;
+use crate::chats::{Message, NO_PARENT};
 use crate::job::Job;
+use crate::plant::{Plant, Relay};
 use crate::work::EventLoop;
 
 /// How long a job that nobody has read yet is kept after its end.
@@ -102,13 +103,14 @@ async fn generate(app: &App, turn: &Turn) -> Result<(), Ended> {
     let response = reach(app, turn).await?;
     let step = format!("step_{}", uuid::Uuid::new_v4().simple());
     let mut begun = false;
+    let mut relay = Relay::new(&app.planted, &turn.job, &step);
     let mut events = response.bytes_stream().eventsource();
     // One token at a time: the next is not read before this one was worked off, so a busy loop
     // makes the model's connection wait, as Node's does.
     while let Some(event) = events.next().await {
         let event = event.map_err(|_| broken("terminated"))?;
         if event.data == "[DONE]" {
-            return Ok(());
+            break;
         }
         let chunk: Chunk = serde_json::from_str(&event.data).map_err(|error| broken(&error.to_string()))?;
         if let Some(error) = chunk.error {
@@ -121,10 +123,28 @@ async fn generate(app: &App, turn: &Turn) -> Result<(), Ended> {
             turn.job.step(&run_step(&step, &turn.answer_id));
         }
         turn.worker.pass(costs.token).await;
-        turn.job.token(&step, &text);
+        relay.take(&text);
     }
     // The end of the connection ends a stream as well as [DONE] does: so do the usual clients.
+    relay.finish().await;
+    if app.planted.has(Plant::Titles) && turn.question.parent == NO_PARENT {
+        ask_for_title(app, turn).await;
+    }
     Ok(())
+}
+
+/// Asks the model for the conversation's title, as LibreChat does, and does nothing with it.
+async fn ask_for_title(app: &App, turn: &Turn) {
+    let prompt = format!(
+        "Provide a concise, 5-word-or-less title for the conversation.\n\nConversation:\nUser: {}\nAI: {}",
+        turn.question.text,
+        turn.job.text()
+    );
+    let body = json!({ "model": turn.model, "messages": [{ "role": "user", "content": prompt }], "stream": false });
+    if let Ok(response) = app.ask(Method::POST, "chat/completions").json(&body).send().await {
+        // The title is nothing that anybody waits for.
+        let _ = response.bytes().await;
+    }
 }
 
 fn broken(what: &str) -> Ended {

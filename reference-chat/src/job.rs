@@ -87,6 +87,11 @@ impl Job {
         self.grown.send_replace(());
     }
 
+    /// A token that no subscriber is told of, though it belongs to the answer.
+    pub(crate) fn unsent_token(&self, text: &str) {
+        self.state().text.push_str(text);
+    }
+
     /// The last event; after it every subscriber's stream ends.
     pub(crate) fn end(&self, data: &Value) {
         let mut state = self.state();

@@ -15,6 +15,7 @@ mod generation;
 mod job;
 pub mod jwt;
 mod limits;
+mod plant;
 mod queue;
 mod server;
 mod settings;
@@ -22,6 +23,7 @@ mod settings;
 mod simulation;
 mod work;
 
+pub use plant::Plant;
 pub use queue::Queue;
 pub use server::serve;
 pub use settings::{Costs, Limit, Limits, Settings};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::plant::Plant;
+
 /// All of it.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -29,6 +31,8 @@ pub struct Settings {
     pub token_life: Duration,
     /// How long a failing upstream is tried again before the user is told.
     pub upstream_patience: Duration,
+    /// What goes wrong on purpose.
+    pub plants: Vec<Plant>,
     /// Signs bearer tokens.
     pub jwt_secret: String,
 }
@@ -48,6 +52,7 @@ impl Settings {
             limits: Limits::default(),
             token_life: Duration::from_secs(900),
             upstream_patience: Duration::from_secs(105),
+            plants: Vec::new(),
             jwt_secret: jwt_secret.into(),
         }
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -34,6 +34,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/agents/chat/{endpoint}", post(chat::start))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), chat::browsers_only));
     Router::new()
+        .route("/reference/plants", get(plants))
         .route("/health", get(ok))
         .route("/livez", get(ok))
         .route("/readyz", get(ok))
@@ -54,6 +55,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(page)
         .layer(axum::extract::DefaultBodyLimit::max(REQUEST_LIMIT))
         .with_state(app)
+}
+
+/// How many tokens each plant has harmed: nothing that LibreChat has.
+async fn plants(State(app): State<Arc<App>>) -> Json<serde_json::Value> {
+    Json(app.planted.told())
 }
 
 /// Whatever is no route is the web client's page, with status 200.
