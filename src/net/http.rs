@@ -9,9 +9,12 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -34,8 +37,35 @@ pub struct HttpConnection {
     sender: http1::SendRequest<Full<Bytes>>,
     connection: Option<Pin<Box<Driven>>>,
     traffic: Rc<Traffic>,
+    bell: Arc<Bell>,
+    waker: Waker,
     /// How long connecting took.
     pub times: ConnectTimes,
+}
+
+/// Who is woken by a connection and its body: the task that reads, unless it is just polling them.
+///
+/// Taking a frame out of hyper's body channel wakes the connection, which is polled next in any case. As a wake-up
+/// of the task it would have every token polled twice.
+#[derive(Default)]
+struct Bell {
+    polling: AtomicBool,
+    rung: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.polling.load(Relaxed) {
+            self.rung.store(true, Relaxed);
+        } else {
+            self.reader.wake();
+        }
+    }
 }
 
 /// A piece of a response body with the stamp of the read that completed it.
@@ -75,7 +105,9 @@ impl HttpConnection {
         // hyper's HTTP/1 handshake does no I/O and has nothing to fail on.
         let (sender, connection) = handshake
             .map_err(|error| ConnectError::Io { address: ([0, 0, 0, 0], 0).into(), source: io::Error::other(error) })?;
-        Ok(Self { sender, connection: Some(Box::pin(connection)), traffic, times })
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        Ok(Self { sender, connection: Some(Box::pin(connection)), traffic, bell, waker, times })
     }
 
     /// Whether another request can be sent: the peer has not closed and the last response was
@@ -113,9 +145,35 @@ impl HttpConnection {
 
     /// The next piece of a response body; `None` at its end.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>, body: &mut Incoming) -> Poll<Option<Result<Frame, HttpError>>> {
+        self.bell.reader.register(cx.waker());
+        self.bell.polling.store(true, Relaxed);
+        let polled = self.poll_rung(body);
+        self.bell.polling.store(false, Relaxed);
+        polled
+    }
+
+    /// Polls connection and body until there is a frame, or neither has anything to do.
+    fn poll_rung(&mut self, body: &mut Incoming) -> Poll<Option<Result<Frame, HttpError>>> {
+        let cx = &mut Context::from_waker(&self.waker);
+        let mut again = false;
         loop {
+            self.bell.rung.store(false, Relaxed);
             drive(&mut self.connection, cx);
-            let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) else { return Poll::Ready(None) };
+            let frame = match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(Some(frame)) => frame,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if self.bell.rung.load(Relaxed) && !again => {
+                    again = true;
+                    continue;
+                }
+                Poll::Pending => {
+                    // Who rings on and on wants the others to have their turn: tokio does so after 128 reads.
+                    if self.bell.rung.load(Relaxed) {
+                        self.bell.reader.wake();
+                    }
+                    return Poll::Pending;
+                }
+            };
             match frame.map(hyper::body::Frame::into_data) {
                 Ok(Ok(data)) => return Poll::Ready(Some(Ok(Frame { data, stamp: self.stamp() }))),
                 Ok(Err(_trailers)) => {}
