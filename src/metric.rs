@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Something that is measured in microseconds, many times.
+/// A share is recorded in millionths.
+pub const SHARE: f64 = 1e6;
+
+/// Something that is measured many times, in microseconds, or as a share in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -28,11 +31,30 @@ pub enum Metric {
     LoopDelay,
     /// Between the bounds of a first token whose stamp is only a bound.
     FirstTokenWidth,
+    /// Actual send to received by the mock, of traced turns.
+    BeforeLlm,
+    /// What the deployment added to the time to first token, counted from the actual send.
+    TtftOverhead,
+    /// From the mock's sending of a token to its arrival.
+    TokenDelay,
+    /// From the mock's last token to the terminal event.
+    Finalise,
+    /// The deployment's share of the turn, counted from the actual send.
+    OverheadShare,
+}
+
+/// What the values of a metric are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Microseconds.
+    Time,
+    /// Millionths.
+    Share,
 }
 
 impl Metric {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 16;
 
     /// All of them, in the order of the report.
     pub const ALL: [Self; Self::COUNT] = [
@@ -47,10 +69,30 @@ impl Metric {
         Self::StartLag,
         Self::LoopDelay,
         Self::FirstTokenWidth,
+        Self::BeforeLlm,
+        Self::TtftOverhead,
+        Self::TokenDelay,
+        Self::Finalise,
+        Self::OverheadShare,
     ];
 
-    /// Those that a budget may limit: what a user feels.
-    pub const BUDGETED: [Self; 5] = [Self::Ttft, Self::Itl, Self::Tpot, Self::Turn, Self::Connect];
+    /// Those that only a turn that was found in the mock's journal has.
+    pub const TRACED: [Self; 5] =
+        [Self::BeforeLlm, Self::TtftOverhead, Self::TokenDelay, Self::Finalise, Self::OverheadShare];
+
+    /// Those that a budget may limit: what a user feels, and what the deployment added.
+    pub const BUDGETED: [Self; 10] = [
+        Self::Ttft,
+        Self::Itl,
+        Self::Tpot,
+        Self::Turn,
+        Self::Connect,
+        Self::BeforeLlm,
+        Self::TtftOverhead,
+        Self::TokenDelay,
+        Self::Finalise,
+        Self::OverheadShare,
+    ];
 
     /// The name in flags and results.
     pub fn name(self) -> &'static str {
@@ -66,12 +108,22 @@ impl Metric {
             Self::StartLag => "start_lag",
             Self::LoopDelay => "loop_delay",
             Self::FirstTokenWidth => "first_token_width",
+            Self::BeforeLlm => "before_llm",
+            Self::TtftOverhead => "ttft_overhead",
+            Self::TokenDelay => "token_delay",
+            Self::Finalise => "finalise",
+            Self::OverheadShare => "overhead_share",
         }
     }
 
     /// Whether its samples are tokens, of which a turn has many: then the turn is the cluster.
     pub fn is_of_tokens(self) -> bool {
-        matches!(self, Self::Itl | Self::ReceiveLag)
+        matches!(self, Self::Itl | Self::ReceiveLag | Self::TokenDelay)
+    }
+
+    /// What its values are.
+    pub fn unit(self) -> Unit {
+        if self == Self::OverheadShare { Unit::Share } else { Unit::Time }
     }
 }
 

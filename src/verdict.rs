@@ -8,9 +8,12 @@ use crate::analysis::{
     Interval, LEAST_BLOCKS, blocks_interval, capacity, exceeding, generator_causes, quantile_interval, rate_interval,
     samples_for_quantile, samples_for_rate, would_fail_with, would_pass_with,
 };
-use crate::metric::Metric;
+use crate::metric::{Metric, Unit};
 use crate::result::{BudgetResult, DecodeError, End, Reason, RunResult, SampleUnit, TierResult, Verdict};
-use crate::scenario::{Budget, BudgetMetric, Limit, Statistic, Tier};
+use crate::scenario::{Budget, BudgetMetric, Limit, Spoilt, Statistic, Tier};
+
+/// What is traced proves nothing where more turns are missing than this share of those that may be above a bound.
+const MISSING: f64 = 0.2;
 
 /// Judges every tier and the run, and writes verdicts, reasons and capacity into the result.
 /// `planned` are the tiers that were asked for; the run is about the last of them.
@@ -18,16 +21,18 @@ use crate::scenario::{Budget, BudgetMetric, Limit, Statistic, Tier};
 /// # Errors
 /// When a histogram of the result cannot be read.
 pub fn judge(result: &mut RunResult, planned: &[Tier]) -> Result<(), DecodeError> {
-    let clock_steps = result.generator.clock_steps;
+    let run = Run::of(result);
     for tier in &mut result.tiers {
         let plan = planned.iter().find(|plan| plan.users == tier.users);
         tier.expect = plan.and_then(|plan| plan.expect);
-        judge_tier(tier, plan.map_or(&[], |plan| &plan.budgets), clock_steps)?;
+        judge_tier(tier, plan.map_or(&[], |plan| &plan.budgets), run)?;
     }
     result.capacity = capacity(&result.tiers);
     result.asked = planned.last().map_or(0, |tier| tier.users);
     result.reasons = run_reasons(result);
-    result.verdict = planned.iter().filter_map(|plan| contribution(result, plan)).fold(Verdict::Pass, Verdict::worse);
+    let verdict = planned.iter().filter_map(|plan| contribution(result, plan)).fold(Verdict::Pass, Verdict::worse);
+    // A leak is one wherever it happens, in a ramp too.
+    result.verdict = if leaked(result) > 0 { Verdict::Fail } else { verdict };
     Ok(())
 }
 
@@ -49,20 +54,59 @@ fn contribution(result: &RunResult, plan: &Tier) -> Option<Verdict> {
     })
 }
 
+/// Turns with tokens of another user's.
+fn leaked(result: &RunResult) -> u64 {
+    result.totals.outcomes.get(Spoilt::Leaked.name()).copied().unwrap_or(0)
+}
+
 fn run_reasons(result: &RunResult) -> Vec<Reason> {
+    let leaked = Some(leaked(result)).filter(|turns| *turns > 0);
+    let leaked = leaked.map(|turns| Reason::Spoilt { budget: Spoilt::Leaked.name().to_owned(), turns });
     let ended = match &result.end {
         End::Finished => None,
         End::Interrupted => Some(Reason::Interrupted),
         End::Guard(what) => Some(what.clone()),
     };
     let reached = result.tiers.iter().any(|tier| tier.users == result.asked);
-    ended.into_iter().chain((!reached).then_some(Reason::NotReached { users: result.asked })).collect()
+    leaked.into_iter().chain(ended).chain((!reached).then_some(Reason::NotReached { users: result.asked })).collect()
 }
 
-fn judge_tier(tier: &mut TierResult, budgets: &[Budget], clock_steps: u64) -> Result<(), DecodeError> {
-    tier.budgets = budgets.iter().map(|budget| judge_budget(tier, budget)).collect::<Result<_, _>>()?;
+/// What is the same for all tiers of a run.
+#[derive(Clone, Copy)]
+struct Run {
+    clock_steps: u64,
+    /// To within how much the mock's clock is known, in microseconds.
+    uncertainty_us: f64,
+    /// The share of turns that were not looked for in the mock's journal.
+    missed: f64,
+}
+
+impl Run {
+    fn of(result: &RunResult) -> Self {
+        let trace = result.trace.as_ref();
+        let missed = trace.map_or(0, |trace| trace.missed) as f64;
+        Self {
+            clock_steps: result.generator.clock_steps,
+            uncertainty_us: trace.map_or(0.0, |trace| trace.uncertainty_us),
+            missed: missed / result.totals.started.max(1) as f64,
+        }
+    }
+}
+
+fn judge_tier(tier: &mut TierResult, budgets: &[Budget], run: Run) -> Result<(), DecodeError> {
+    tier.budgets = budgets.iter().map(|budget| judge_budget(tier, budget, run)).collect::<Result<_, _>>()?;
     // The generator is judged first: what it spoiled proves nothing either way.
-    let causes = generator_causes(tier, clock_steps);
+    let mut causes = generator_causes(tier, run.clock_steps);
+    // But no generator puts another turn's words into a reply.
+    let spoilt = |budget: &&BudgetResult| {
+        budget.metric == Spoilt::Leaked.name() && matches!(budget.reason, Reason::Spoilt { .. })
+    };
+    let found: Vec<Reason> = tier.budgets.iter().filter(spoilt).map(|budget| budget.reason.clone()).collect();
+    if !causes.is_empty() && !found.is_empty() {
+        causes.splice(0..0, found);
+        (tier.verdict, tier.reasons) = (Verdict::Fail, causes);
+        return Ok(());
+    }
     if !causes.is_empty() {
         (tier.verdict, tier.reasons) = (Verdict::Inconclusive, causes);
         return Ok(());
@@ -101,14 +145,30 @@ struct Beyond {
     warn: (u64, f64),
 }
 
-fn judge_budget(tier: &TierResult, budget: &Budget) -> Result<BudgetResult, DecodeError> {
-    let measured = match budget.metric {
+fn judge_budget(tier: &TierResult, budget: &Budget, run: Run) -> Result<BudgetResult, DecodeError> {
+    let mut measured = match budget.metric {
+        BudgetMetric::Replies(spoilt) => return Ok(judge_replies(tier, budget, spoilt)),
         BudgetMetric::ErrorRate => measure_error_rate(tier, budget.limit),
         BudgetMetric::Latency(metric, statistic) if metric.is_of_tokens() => measure_tokens(tier, metric, statistic)?,
         BudgetMetric::Latency(metric, statistic) => measure_turns(tier, metric, statistic, budget.limit)?,
     };
     let turns_per_second = tier.counts.started as f64 / tier.steady_s.max(1e-9);
-    let (verdict, reason) = decide(budget, &measured, turns_per_second);
+    let missing = match budget.metric {
+        BudgetMetric::Latency(metric, statistic) if Metric::TRACED.contains(&metric) => {
+            if let Some(interval) = measured.interval.as_mut().filter(|_| metric.unit() == Unit::Time) {
+                // Across two clocks what is measured may be wrong by so much either way.
+                interval.lower = interval.lower.map(|lower| lower - run.uncertainty_us);
+                interval.upper = interval.upper.map(|upper| upper + run.uncertainty_us);
+            }
+            Some(missing_share(tier, metric) + run.missed)
+                .filter(|share| *share > (1.0 - statistic.quantile()) * MISSING)
+        }
+        _ => None,
+    };
+    let (verdict, reason) = match missing {
+        Some(share) => (Verdict::Inconclusive, Reason::TraceIncomplete { budget: budget.metric.to_string(), share }),
+        None => decide(budget, &measured, turns_per_second),
+    };
     Ok(BudgetResult {
         metric: budget.metric.to_string(),
         pass: budget.limit.pass,
@@ -119,6 +179,37 @@ fn judge_budget(tier: &TierResult, budget: &Budget) -> Result<BudgetResult, Deco
         samples: measured.samples,
         verdict,
         reason,
+    })
+}
+
+/// Spoilt replies are counted: none passes, one fails.
+fn judge_replies(tier: &TierResult, budget: &Budget, spoilt: Spoilt) -> BudgetResult {
+    let turns = tier.counts.outcomes.get(spoilt.name()).copied().unwrap_or(0);
+    let name = budget.metric.to_string();
+    let looked_at = tier.counts.checked.max(turns);
+    let (verdict, reason) = match (turns, looked_at) {
+        (0, 0) => (Verdict::Inconclusive, Reason::NothingMeasured { budget: name.clone() }),
+        (0, _) => (Verdict::Pass, Reason::NoneSpoilt { budget: name.clone() }),
+        _ => (Verdict::Fail, Reason::Spoilt { budget: name.clone(), turns }),
+    };
+    BudgetResult {
+        metric: name,
+        pass: budget.limit.pass,
+        warn: budget.limit.warn,
+        measured: (looked_at > 0).then_some(turns as f64),
+        lower: None,
+        upper: None,
+        samples: looked_at,
+        verdict,
+        reason,
+    }
+}
+
+/// The share of traced turns that were not found on the mock's side, or whose tokens could not be told.
+fn missing_share(tier: &TierResult, metric: Metric) -> f64 {
+    tier.trace.as_ref().map_or(0.0, |trace| {
+        let missing = trace.unjoined + if metric.is_of_tokens() { trace.unmeasured } else { 0 };
+        missing as f64 / (trace.joined + trace.unjoined).max(1) as f64
     })
 }
 

@@ -28,6 +28,7 @@ pub fn steady_needed(budgets: &[Budget], turns_per_second: f64) -> Duration {
             block.saturating_mul(blocks as u32)
         }
         BudgetMetric::Latency(_, statistic) => turns(samples_for_quantile(statistic.quantile())),
+        BudgetMetric::Replies(_) => Duration::ZERO,
         BudgetMetric::ErrorRate => turns(samples_for_rate(budget.limit.pass)),
     };
     let longest = budgets.iter().map(needed).max().unwrap_or_default();
@@ -50,9 +51,9 @@ mod tests {
         assert_eq!(seconds("ttft.p95=1s", 2.5), 30);
         assert_eq!(seconds("ttft.p99=1s", 2.5), 135);
         assert_eq!(seconds("error_rate=1%", 2.5), 135);
-        assert_eq!(steady_needed(&default_budgets(), 25.0).as_secs(), 100);
+        assert_eq!(steady_needed(&default_budgets(false), 25.0).as_secs(), 100);
         assert_eq!(steady_needed(&[], 1.0), Duration::ZERO);
-        assert!(steady_needed(&default_budgets(), 0.0) > Duration::from_hours(1));
-        assert!(steady_needed(&default_budgets(), f64::INFINITY).as_secs() == 100);
+        assert!(steady_needed(&default_budgets(false), 0.0) > Duration::from_hours(1));
+        assert!(steady_needed(&default_budgets(false), f64::INFINITY).as_secs() == 100);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::lang::Lang;
-use crate::scenario::file::{FailOn, Form, Profile};
+use crate::scenario::file::{FailOn, Form, Profile, WhiteSpace};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -109,6 +109,9 @@ pub(crate) struct RunArgs {
     /// Admin listener of the mock LLM behind the target; its token is read from MOCK_LLM_ADMIN_TOKEN.
     #[arg(long, value_name = "URL", help_heading = "Target")]
     pub(crate) mock_admin: Option<String>,
+    /// How exactly white space of replies is compared with what the mock sent. [default: exact]
+    #[arg(long, value_enum, value_name = "MODE", help_heading = "Target")]
+    pub(crate) white_space: Option<WhiteSpace>,
     /// Behaviour of the bundled mock LLM, as TOML.
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub(crate) mock_config: Option<PathBuf>,

@@ -2,14 +2,16 @@
 
 use std::time::SystemTime;
 
-use crate::clock::{Nanos, SECOND};
+use super::calibrate::calibration;
+use crate::clock::{self, Nanos, SECOND};
 use crate::engine::{Output, Prepared, Stop, TierRun, Tripped};
 use crate::record::{Steps, TierRecord, TimelinePoint};
 use crate::result::{
     Capacity, Counts, End, GeneratorResult, Machine, Reason, RunResult, SCHEMA_VERSION, TargetInfo, TierGenerator,
-    TierResult, Tool, Verdict, failed_metrics, metrics, steps_of,
+    TierResult, Tool, TraceResult, Verdict, failed_metrics, metrics, steps_of, tier_trace,
 };
 use crate::scenario::Scenario;
+use crate::trace::Traces;
 
 /// What is known about a run besides what the engine tells.
 pub(super) struct Facts<'a> {
@@ -21,16 +23,28 @@ pub(super) struct Facts<'a> {
     pub(super) prepared: Prepared,
     /// What users did before the first tier.
     pub(super) steps: Steps,
+    /// What was found in the mock's journal, where it was looked at.
+    pub(super) traces: Option<Traces>,
 }
 
 /// The result of a run, not judged yet.
 pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
-    let Facts { scenario, target, started, epoch, ended, prepared, mut steps } = facts;
+    let Facts { scenario, target, started, epoch, ended, prepared, mut steps, traces } = facts;
     steps.merge(output.record.steps.clone());
-    let totals = Counts::from(&output.record.totals());
-    let mut records = output.record.tiers.into_iter();
-    let tiers =
-        output.tiers.iter().map(|run| tier(run, records.next(), epoch, scenario.shards, &output.timeline)).collect();
+    let mut record = output.record;
+    let trace = traces.as_ref().map(|traces| trace_result(traces, scenario, epoch));
+    let mut traced = Vec::new();
+    if let Some(traces) = traces {
+        record.merge(traces.record);
+        traced = traces.tiers;
+    }
+    let totals = Counts::from(&record.totals());
+    let mut records = record.tiers.into_iter();
+    let tiers = output.tiers.iter().enumerate().map(|(number, run)| TierResult {
+        trace: traced.get(number).map(tier_trace),
+        ..tier(run, records.next(), epoch, scenario.shards, &output.timeline)
+    });
+    let tiers = tiers.collect();
     RunResult {
         schema_version: SCHEMA_VERSION,
         tool: Tool { name: "capacity-check".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
@@ -50,6 +64,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         capacity: Capacity { users: None, not_passed: None },
         tiers,
         totals,
+        trace,
         steps: steps_of(&steps),
         generator: GeneratorResult {
             shards: scenario.shards,
@@ -58,9 +73,29 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
             ports: prepared.ports,
             peak_rss_bytes: output.peak_rss_bytes,
             clock_steps: output.clock_steps,
+            calibration: calibration(),
             machine: machine(),
         },
         timeline: output.timeline,
+    }
+}
+
+fn trace_result(traces: &Traces, scenario: &Scenario, epoch: Nanos) -> TraceResult {
+    let white_space = serde_json::to_value(scenario.white_space).expect("a word");
+    let offset = &traces.offset;
+    TraceResult {
+        white_space: white_space.as_str().unwrap_or_default().to_owned(),
+        same_host: offset.is_same_host(),
+        offset_us: offset.at(clock::monotonic()) as f64 / 1e3,
+        drift_ppm: offset.drift_ppm(),
+        uncertainty_us: offset.uncertainty_us(),
+        readings: offset.readings(epoch),
+        extra_llm_calls: traces.retries + traces.asides,
+        retries: traces.retries,
+        asides: traces.asides,
+        lost_entries: traces.lost_entries,
+        missed: traces.missed,
+        unreadable: traces.unreadable.clone(),
     }
 }
 
@@ -93,6 +128,8 @@ fn tier(
         streams: during.iter().sum::<u64>() as f64 / during.len().max(1) as f64,
         metrics: metrics(&record),
         failed_metrics: failed_metrics(&record),
+        trace: None,
+        findings: record.findings,
         budgets: Vec::new(),
         generator: TierGenerator {
             cpu_cores: run.usage.cpu_cores,
@@ -119,7 +156,7 @@ pub(super) fn reason_of(tripped: &Tripped) -> Reason {
 }
 
 /// What this runs on, as far as the system tells.
-fn machine() -> Option<Machine> {
+pub(super) fn machine() -> Option<Machine> {
     let system = nix::sys::utsname::uname().ok()?;
     let about = |path: &str, name: &str| {
         let text = std::fs::read_to_string(path).ok()?;

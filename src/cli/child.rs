@@ -66,16 +66,40 @@ impl Drop for Own {
     }
 }
 
+/// The bundled mock LLM.
+pub(super) struct Mock {
+    /// The base of its API, without `/v1`.
+    pub(super) api: Url,
+    /// Its admin listener.
+    pub(super) admin: Url,
+    _own: Own,
+    _behaviour: NamedTempFile,
+}
+
+impl Mock {
+    /// Starts one on free ports of 127.0.0.1 and waits until it listens.
+    ///
+    /// # Errors
+    /// When it cannot be started, or says something else than where it listens.
+    pub(super) fn start(behaviour: &Behaviour) -> io::Result<Self> {
+        let started = || {
+            let file = written(behaviour)?;
+            let (own, listening) = Own::start::<mock_llm::cli::Listening>("mock-llm", |command| {
+                command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(file.path());
+            })?;
+            Ok(Self { api: told(&listening.api)?, admin: told(&listening.admin)?, _own: own, _behaviour: file })
+        };
+        started().map_err(|error: io::Error| io::Error::other(format!("the bundled mock LLM: {error}")))
+    }
+}
+
 /// The embedded deployment: the reference before the mock LLM.
 pub(super) struct Embedded {
     /// The deployment's base.
     pub(super) chat: Url,
-    /// The mock's admin listener.
-    pub(super) admin: Url,
     // In this order: the deployment goes before its model.
     _reference: Own,
-    _mock: Own,
-    _behaviour: NamedTempFile,
+    pub(super) mock: Mock,
 }
 
 impl Embedded {
@@ -84,20 +108,14 @@ impl Embedded {
     /// # Errors
     /// When one cannot be started, or says something else than where it listens.
     pub(super) fn start(mock: &Behaviour, reference: &Reference, jwt_secret: &Secret) -> io::Result<Self> {
-        let named = |name: &'static str| move |error: io::Error| io::Error::other(format!("{name}: {error}"));
-        let behaviour = written(mock).map_err(named("the bundled mock LLM"))?;
-        let (mock, listening) = Own::start::<mock_llm::cli::Listening>("mock-llm", |command| {
-            command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(behaviour.path());
-        })
-        .map_err(named("the bundled mock LLM"))?;
-        let (reference, chat) = Own::start::<reference_chat::cli::Listening>("reference-chat", |command| {
+        let mock = Mock::start(mock)?;
+        let (own, listening) = Own::start::<reference_chat::cli::Listening>("reference-chat", |command| {
             command.args(["--listen", "127.0.0.1:0"]).args(arguments(reference));
-            command.arg("--upstream").arg(format!("{}/v1", listening.api));
+            command.arg("--upstream").arg(format!("{}v1", mock.api));
             command.env(reference_chat::cli::SECRET_VARIABLE, jwt_secret.expose());
         })
-        .map_err(named("the reference deployment"))?;
-        let (chat, admin) = (told(&chat.chat)?, told(&listening.admin)?);
-        Ok(Self { chat, admin, _reference: reference, _mock: mock, _behaviour: behaviour })
+        .map_err(|error| io::Error::other(format!("the reference deployment: {error}")))?;
+        Ok(Self { chat: told(&listening.chat)?, _reference: own, mock })
     }
 }
 
@@ -122,6 +140,7 @@ fn arguments(reference: &Reference) -> Vec<String> {
         let written = |cost: Duration| Written::duration(Distribution::Constant(cost.as_micros() as f64)).to_string();
         flags.extend(cost.into_iter().flat_map(|cost| [flag.to_owned(), written(cost)]));
     }
+    flags.extend(reference.plants.iter().flat_map(|plant| ["--plant".to_owned(), plant.clone()]));
     let switches = [("--default-limits", reference.default_limits), ("--one-step", reference.one_step)];
     flags.extend(switches.into_iter().filter(|(_, on)| *on).map(|(flag, _)| flag.to_owned()));
     flags

@@ -3,6 +3,7 @@
 mod accounts;
 mod args;
 mod assemble;
+mod calibrate;
 mod child;
 mod console;
 mod folder;
@@ -46,6 +47,8 @@ enum Command {
     Report(render::ReportArgs),
     /// Make or remove accounts for a test of LibreChat.
     Accounts(accounts::AccountsArgs),
+    /// Find out in 20 s what this machine carries as a generator, and how exact it is then.
+    Calibrate(calibrate::CalibrateArgs),
     /// Run the bundled mock LLM alone.
     MockLlm(MockArgs),
     /// Run the reference deployment alone: LibreChat's shapes, the costs of Node processes.
@@ -81,6 +84,7 @@ pub fn main() -> Exit {
         Some(Command::Validate(args)) => plan::validate(&args),
         Some(Command::Schema(args)) => plan::schema(&args),
         Some(Command::Report(args)) => render::run(&args),
+        Some(Command::Calibrate(args)) => runtime.block_on(calibrate::run(args)),
         Some(Command::Accounts(args)) => runtime.block_on(accounts::run(args)),
         Some(Command::ReferenceChat(args)) => served("reference-chat", runtime.block_on(args.run())),
         None => runtime.block_on(run::run(cli.run)),

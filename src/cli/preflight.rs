@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mock_llm::journal::Call;
 use serde::Deserialize;
 use url::Url;
 
@@ -43,6 +44,14 @@ pub(super) enum PreflightError {
              admin listener with --mock-admin URL, or say --real-model"
     )]
     RealModel { why: String },
+    /// The deployment adds to what a user says.
+    #[error(
+        "the mock LLM was asked about the turn, but never with the user's message as it was sent: something stands behind \
+         it. Either the deployment adds to what users say, and then replies cannot be known in advance (switch that off \
+         for the test), or only titles reach the mock, and another model answers the users (--endpoint, --model); with \
+         --real-model the run goes on without tracing"
+    )]
+    Rewritten,
     /// Somebody was not let in.
     #[error(
         "{what} failed.\n  asked for {name}, after {before} that succeeded\n  came back: {outcome}: {detail}\n  check: {check}"
@@ -159,8 +168,8 @@ pub(super) async fn preflight(
         None => 0,
     };
     let marker = marker(run, "preflight", 0);
-    let text = format!("Say hello. {marker}");
-    let prompt = Prompt { text, opens: true, continues: false, cancel_after: None };
+    let text = format!("Say hello. [[{marker}]]");
+    let prompt = Prompt { text, opens: true, continues: false, cancel_after: None, trace: None };
     let now = clock::monotonic();
     let mut turn = Turn::new(now, now);
     driver.turn(&mut driver.session(0), &prompt, &mut turn, Live::nobody()).await;
@@ -176,10 +185,14 @@ pub(super) async fn preflight(
     if turn.tokens == 0 {
         return Err(PreflightError::Empty { url: escaped(url, SHOWN), model: escaped(model, SHOWN) });
     }
-    let mock = match admin {
-        Some(admin) => in_journal(admin, marker.trim_matches(['[', ']']), after).await?,
-        None => false,
+    let calls = match admin {
+        Some(admin) => in_journal(admin, &marker, after).await?,
+        None => Vec::new(),
     };
+    let mock = calls.iter().any(|call| *call != Call::Aside);
+    if !calls.is_empty() && !mock && !real_model {
+        return Err(PreflightError::Rewritten);
+    }
     if !mock && !real_model {
         let why = match admin {
             Some(admin) => format!("the turn is not in the journal at {}", admin.base()),
@@ -192,11 +205,13 @@ pub(super) async fn preflight(
 
 /// Waits until the journal has a turn with this marker: it is written when the mock has let go of
 /// the request, which may be a moment after the client has read the end.
-async fn in_journal(admin: &MockAdmin, marker: &str, after: u64) -> Result<bool, TraceError> {
+async fn in_journal(admin: &MockAdmin, marker: &str, after: u64) -> Result<Vec<Call>, TraceError> {
     let deadline = clock::monotonic() + JOURNAL_PATIENCE.as_nanos() as Nanos;
     loop {
-        let found = admin.turns(after).await?.iter().any(|turn| turn.marker.as_deref() == Some(marker));
-        if found || clock::monotonic() > deadline {
+        let turns = admin.turns(after).await?.into_iter().filter(|turn| turn.marker.as_deref() == Some(marker));
+        let found: Vec<Call> = turns.filter_map(|turn| turn.call).collect();
+        // A title may be asked for before the turn's own entry is written.
+        if found.iter().any(|call| *call != Call::Aside) || clock::monotonic() > deadline {
             return Ok(found);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -245,6 +260,8 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
         }
         (_, Outcome::Truncated | Outcome::Reset) => "does a proxy or time limit cut streams off?",
         (_, Outcome::Banned) => BANNED,
+        // The preflight's reply is not checked.
+        (_, Outcome::Corrupted | Outcome::Leaked) => "the text of the reply",
         (_, Outcome::Completed | Outcome::Aborted | Outcome::Interrupted) => "nothing",
     }
 }

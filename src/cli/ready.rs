@@ -43,6 +43,8 @@ pub(super) struct Ready {
     pub(super) driver: Driver,
     pub(super) target: TargetInfo,
     pub(super) seen: Seen,
+    /// The mock that was seen behind the target.
+    pub(super) admin: Option<MockAdmin>,
     /// What users did on the way in.
     pub(super) steps: Steps,
     /// Accounts that were made for this run in somebody's deployment.
@@ -118,7 +120,7 @@ impl Way<'_> {
         let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone()));
         let url = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
         let seen = preflight(&driver, &url, &model, &self.run, admin.as_ref(), self.scenario.real_model).await?;
-        Ok(self.done(driver, &base, None, model, seen))
+        Ok(self.done(driver, &base, None, model, seen, admin))
     }
 
     async fn librechat(
@@ -150,7 +152,7 @@ impl Way<'_> {
         sign_in(&chat, &users, pace, &mut self.steps).await?;
         let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone()));
         let (driver, offer, seen) = self.choose(chat, &base, endpoint.as_deref(), admin.as_ref()).await?;
-        let mut ready = self.done(driver, &base, Some(offer.endpoint), offer.model, seen);
+        let mut ready = self.done(driver, &base, Some(offer.endpoint), offer.model, seen, admin);
         ready.made = made;
         Ok(ready)
     }
@@ -167,9 +169,9 @@ impl Way<'_> {
         let users = minted(&self.run, peak);
         let chat = self.chat(&base, users.clone(), Some(secret))?;
         sign_in(&chat, &users, Pace(f64::INFINITY), &mut self.steps).await?;
-        let admin = self.admin(embedded.admin.clone(), None);
+        let admin = self.admin(embedded.mock.admin.clone(), None);
         let (driver, offer, seen) = self.choose(chat, &base, None, Some(&admin)).await?;
-        let mut ready = self.done(driver, &base, Some(offer.endpoint), offer.model, seen);
+        let mut ready = self.done(driver, &base, Some(offer.endpoint), offer.model, seen, Some(admin));
         ready.embedded = Some(embedded);
         Ok(ready)
     }
@@ -217,7 +219,16 @@ impl Way<'_> {
         Err(last.unwrap_or_else(|| nothing_fits(&offers, endpoint, model, served.as_deref())).into())
     }
 
-    fn done(self, driver: Driver, base: &Url, endpoint: Option<String>, model: String, seen: Seen) -> Ready {
+    fn done(
+        self,
+        driver: Driver,
+        base: &Url,
+        endpoint: Option<String>,
+        model: String,
+        seen: Seen,
+        admin: Option<MockAdmin>,
+    ) -> Ready {
+        let admin = admin.filter(|_| seen.mock);
         self.scenario.model = Some(model.clone());
         let target = TargetInfo {
             kind: self.scenario.target.kind().to_owned(),
@@ -227,7 +238,7 @@ impl Way<'_> {
             mock: seen.mock,
             insecure: self.scenario.insecure,
         };
-        Ready { run: self.run, driver, target, seen, steps: self.steps, made: None, embedded: None }
+        Ready { run: self.run, driver, target, seen, admin, steps: self.steps, made: None, embedded: None }
     }
 
     fn chat(&self, base: &Url, users: Vec<Credentials>, secret: Option<Secret>) -> Result<LibreChat, Failed> {

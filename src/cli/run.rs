@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::args::RunArgs;
 use super::assemble::{Facts, assemble};
@@ -25,6 +26,7 @@ use crate::driver::Driver;
 use crate::engine::{self, Interrupt, Output, Patience, Progress, Settings};
 use crate::exit::Exit;
 use crate::lang::Texts;
+use crate::metric::MetricSet;
 use crate::plan::{Plan, Translation};
 use crate::record::Journal;
 use crate::report::terminal;
@@ -32,6 +34,7 @@ use crate::result::{End, RunResult, Verdict};
 use crate::scenario::file::Form;
 use crate::scenario::{BudgetMetric, Problem, Scenario, Tier};
 use crate::secret::escaped;
+use crate::trace::{Tracer, Traces, Tracing};
 use crate::verdict::judge;
 
 /// Why a run did not come to its result.
@@ -105,7 +108,22 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     }
     let live = Live::new(console, !args.no_progress);
     let plan = Plan::new(&scenario, &ready.run);
-    let output = execute(&scenario, plan, ready.driver, ready.seen.turn, journal, live, interrupts).await?;
+    let (tracing, traces) = begin_tracing(&scenario, &ready).await?;
+    let output = execute(&scenario, plan, ready.driver, ready.seen.turn, tracing, journal, live, interrupts).await?;
+    let traces = match traces {
+        Some(JournalReading { over, task }) => {
+            drop(over);
+            // Without it there is a result all the same; what wants it is inconclusive then.
+            match tokio::time::timeout(JOURNAL_PATIENCE, task).await {
+                Ok(Ok(traces)) => Some(traces),
+                _ => {
+                    console.complain("the mock LLM's journal could not be read to its end");
+                    None
+                }
+            }
+        }
+        None => None,
+    };
     let facts = Facts {
         scenario: &scenario,
         target: ready.target,
@@ -114,6 +132,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
         ended: clock::monotonic(),
         prepared,
         steps: ready.steps,
+        traces,
     };
     // They are of no more use; a child that hangs must not hold the report up.
     drop(ready.embedded);
@@ -132,6 +151,38 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
         return Err(anyhow::anyhow!("the counts of the run do not add up, which is a bug: {:?}", result.totals).into());
     }
     Ok(exit(&result, &scenario))
+}
+
+/// How long the journal may take once the last user has gone.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The reading of the mock's journal, which goes on until nobody holds `over`.
+struct JournalReading {
+    over: oneshot::Sender<()>,
+    task: JoinHandle<Traces>,
+}
+
+/// Begins to read the mock's journal, where the mock was seen.
+async fn begin_tracing(
+    scenario: &Scenario,
+    ready: &Ready,
+) -> Result<(Option<Tracing>, Option<JournalReading>), Failed> {
+    let Some(admin) = ready.admin.clone() else { return Ok((None, None)) };
+    let traced = Tracer::new(admin, &ready.run, scenario.white_space, budgeted(scenario)).await;
+    let (tracer, tracing) = traced.map_err(PreflightError::from)?;
+    let (over, ended) = oneshot::channel();
+    let task = tokio::task::spawn_local(tracer.run(ended));
+    Ok((Some(tracing), Some(JournalReading { over, task })))
+}
+
+/// The metrics that some budget limits.
+fn budgeted(scenario: &Scenario) -> MetricSet {
+    let budgets = scenario.load.tiers.iter().flat_map(|tier| &tier.budgets);
+    let metrics = budgets.filter_map(|budget| match budget.metric {
+        BudgetMetric::Latency(metric, _) => Some(metric),
+        BudgetMetric::ErrorRate | BudgetMetric::Replies(_) => None,
+    });
+    metrics.collect()
 }
 
 /// Why nothing was run.
@@ -172,26 +223,24 @@ fn interrupts() -> Result<watch::Receiver<Option<Interrupt>>, Failed> {
     Ok(receiver)
 }
 
+#[expect(clippy::too_many_arguments, reason = "the parts of a run come together here, once")]
 async fn execute(
     scenario: &Scenario,
     plan: Plan,
     driver: Driver,
     expected_turn: Duration,
+    tracing: Option<Tracing>,
     mut journal: Journal,
     mut live: Live,
     interrupts: watch::Receiver<Option<Interrupt>>,
 ) -> anyhow::Result<Output> {
     let tiers = scenario.load.tiers.clone();
-    let budgets = tiers.iter().flat_map(|tier| &tier.budgets);
-    let budgeted = budgets.filter_map(|budget| match budget.metric {
-        BudgetMetric::Latency(metric, _) => Some(metric),
-        BudgetMetric::ErrorRate => None,
-    });
     let settings = Settings {
         plan,
         driver,
         shards: scenario.shards,
-        budgeted: budgeted.collect(),
+        budgeted: budgeted(scenario),
+        tracing,
         expected_turn,
         turn_limit: scenario.timeouts.turn,
         patience: if scenario.quick { Patience::QUICK } else { Patience::whole(scenario.timeouts.turn) },

@@ -195,14 +195,17 @@ impl LibreChat {
             session.begin_anew();
         }
         let mut exchange = Exchange::new(&self.limits, turn, live);
-        let mut stream = Stream::new(Reply::default());
+        let mut stream = Stream::new(Reply::new(prompt.check()));
         let done = self.exchange(session, prompt, &mut stream, &mut exchange).await;
-        turn.unseen = stream.reader.unseen();
         match done.and_then(|()| verdict(&stream.reader, prompt)) {
             Ok(outcome) => {
                 turn.outcome = outcome;
-                let ending = stream.reader.ending.unwrap_or_default();
-                session.parent = ending.message_id;
+                session.parent = stream
+                    .reader
+                    .ending
+                    .as_mut()
+                    .map(|ending| std::mem::take(&mut ending.message_id))
+                    .unwrap_or_default();
             }
             Err(failure) => {
                 let secrets = self.secrets_of(session);
@@ -210,6 +213,11 @@ impl LibreChat {
                 // The deployment may still be generating in the old one.
                 session.begin_anew();
             }
+        }
+        let whole = turn.outcome == Outcome::Completed;
+        match stream.reader.checked(whole, || self.secrets_of(session)) {
+            Some(checked) => turn.settle(checked),
+            None => turn.late = stream.reader.late(),
         }
     }
 

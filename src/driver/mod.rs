@@ -15,6 +15,7 @@ pub use exchange::HeaderError;
 pub use live::Live;
 
 use crate::record::Turn;
+use crate::trace::{Check, WhiteSpace};
 
 /// How long a turn may take, and how large it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,24 @@ pub struct Prompt {
     pub continues: bool,
     /// After how many tokens the user cancels the turn, if so.
     pub cancel_after: Option<u64>,
+    /// How the reply is checked, where it is known in advance.
+    pub trace: Option<Trace>,
+}
+
+/// What the reply to a traced prompt follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// The turn's marker, `cc:RUN:USER:TURN`.
+    pub marker: String,
+    /// How exactly white space is compared.
+    pub white: WhiteSpace,
+}
+
+impl Prompt {
+    /// The check of the reply.
+    fn check(&self) -> Option<Check> {
+        self.trace.as_ref().map(|trace| Check::new(&trace.marker, trace.white))
+    }
 }
 
 impl Driver {

@@ -97,7 +97,8 @@ impl OpenAi {
         }
         session.messages.push(Message { role: "user", content: prompt.text.clone() });
         let mut exchange = Exchange::new(&self.limits, turn, live);
-        let mut stream = Stream::new(ChunkReader { reply: prompt.continues.then(String::new) });
+        let reader = ChunkReader { reply: prompt.continues.then(String::new), check: prompt.check() };
+        let mut stream = Stream::new(reader);
         // Taken out for the turn: a connection goes back only when its response was read to the end.
         let kept = session.connection.take();
         match self.exchange(kept, &session.messages, prompt, &mut stream, &mut exchange).await {
@@ -113,6 +114,9 @@ impl OpenAi {
                 // What was not answered was not said: many models refuse two user messages in a row.
                 session.messages.pop();
             }
+        }
+        if let Some(check) = stream.reader.check {
+            turn.settle(check.finish(turn.outcome == Outcome::Completed, &self.secrets));
         }
     }
 

@@ -1,7 +1,6 @@
 //! Arrivals of tokens: what came with one read is one arrival.
 
 use super::Live;
-use crate::clock::micros;
 use crate::net::ReadStamp;
 use crate::record::{Arrival, Turn};
 
@@ -55,16 +54,22 @@ impl Arrivals {
         let latest = stamp.latest;
         match turn.last_token {
             None => {
+                turn.arrive(latest, tokens);
                 let exact = tokens == 1 && !followed && stamp.whole && stamp.kernel;
                 let earliest = if exact { latest } else { stamp.earliest.max(turn.sent.unwrap_or(turn.started)) };
                 turn.first_token = Some(Arrival { latest, earliest: earliest.min(latest) });
                 live.first_token(latest - turn.intended);
             }
             Some(last) if self.flushed_read != stamp.read => {
-                turn.gaps.push(u32::try_from(micros(latest - last)).unwrap_or(u32::MAX));
+                // A stamp of another connection may be earlier.
+                turn.arrive(latest.max(last), tokens);
             }
             // The rest of a read that hyper gave out in two turns of the loop.
-            Some(_) => {}
+            Some(_) => {
+                if let Some(batch) = turn.arrivals.last_mut() {
+                    batch.tokens = batch.tokens.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX));
+                }
+            }
         }
         self.flushed_read = stamp.read;
         turn.last_token = Some(latest);
@@ -111,6 +116,7 @@ mod tests {
         arrivals.add(stamp(2, 3_000_000, 0, true), 1, &mut turn, Live::nobody());
         arrivals.add(stamp(3, 3_500_000, 0, true), 1, &mut turn, Live::nobody());
         arrivals.flush(&mut turn, Live::nobody());
-        assert_eq!((turn.tokens, turn.gaps), (8, vec![2_000, 500]));
+        assert_eq!((turn.tokens, turn.gaps().collect::<Vec<_>>()), (8, vec![2_000, 500]));
+        assert_eq!(turn.arrivals.iter().map(|batch| batch.tokens).collect::<Vec<_>>(), [1, 6, 1]);
     }
 }

@@ -16,6 +16,7 @@ use crate::driver::Driver;
 use crate::metric::MetricSet;
 use crate::plan::{Plan, Translation};
 use crate::record::{Delta, Record, Stages, Timeline, Window};
+use crate::trace::Tracing;
 
 /// The error guard looks at this many seconds, and judges from this many turns on.
 const GUARD_SECONDS: usize = 10;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub shards: usize,
     /// Metrics that are kept by block too.
     pub budgeted: MetricSet,
+    /// How turns are traced, where they are.
+    pub tracing: Option<Tracing>,
     /// The mean turn, as known before the run.
     pub expected_turn: Duration,
     /// The longest that a turn may take.
@@ -150,6 +153,7 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
                 driver: Arc::clone(&driver),
                 stages: Arc::clone(&stages),
                 budgeted: settings.budgeted,
+                tracing: settings.tracing.clone(),
                 reports: sender.clone(),
                 stop: stopped.clone(),
             };

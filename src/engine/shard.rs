@@ -14,6 +14,7 @@ use crate::metric::MetricSet;
 use crate::net;
 use crate::plan::Plan;
 use crate::record::{Delta, Record, Recorder, Stages};
+use crate::trace::Tracing;
 
 /// The heartbeat that measures the loop's delay.
 const HEARTBEAT: Nanos = 5 * MILLISECOND;
@@ -49,6 +50,7 @@ pub(super) struct Start {
     pub(super) driver: Arc<Driver>,
     pub(super) stages: Arc<RwLock<Stages>>,
     pub(super) budgeted: MetricSet,
+    pub(super) tracing: Option<Tracing>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) stop: watch::Receiver<Option<Interrupt>>,
 }
@@ -58,6 +60,7 @@ pub(super) struct Shard {
     pub(super) plan: Arc<Plan>,
     pub(super) driver: Arc<Driver>,
     pub(super) recorder: RefCell<Recorder>,
+    pub(super) tracing: Option<Tracing>,
     stop: watch::Receiver<Option<Interrupt>>,
     users: Cell<u64>,
     /// The intended start of each user's expected or open turn, by user number over shards.
@@ -144,6 +147,7 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record
         plan: Arc::clone(&start.plan),
         driver: Arc::clone(&start.driver),
         recorder: RefCell::new(Recorder::new(Arc::clone(&start.stages), start.budgeted)),
+        tracing: start.tracing.clone(),
         stop: start.stop.clone(),
         users: Cell::new(0),
         pending: RefCell::default(),

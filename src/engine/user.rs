@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::Interrupt;
 use super::shard::Shard;
 use crate::clock::{self, Nanos, SECOND};
-use crate::driver::{Live, Prompt, Session};
+use crate::driver::{Live, Prompt, Session, Trace};
 use crate::plan::{Saying, UserPlan};
 use crate::record::{Outcome, Step, Turn};
+use crate::trace::Spoken;
 
 /// The least pause after a turn that failed, so that a target that refuses at once is not
 /// hammered by users without think time.
@@ -55,9 +56,10 @@ async fn arrive(shard: &Shard, session: &mut Session, comes: Nanos) -> Option<Na
 }
 
 /// One turn, recorded whatever happens to it.
-async fn speak(shard: &Shard, number: u32, plan: &mut UserPlan, session: &mut Session, intended: Nanos) -> Turn {
-    let Saying { text, opens, continues, cancel_after } = plan.say();
-    let prompt = Prompt { text, opens, continues, cancel_after };
+async fn speak(shard: &Shard, number: u32, plan: &mut UserPlan, session: &mut Session, intended: Nanos) -> End {
+    let Saying { text, marker, opens, continues, cancel_after } = plan.say();
+    let trace = shard.tracing.as_ref().map(|tracing| Trace { marker: marker.clone(), white: tracing.white });
+    let prompt = Prompt { text, opens, continues, cancel_after, trace };
     let mut turn = Turn::new(intended, clock::monotonic());
     let place = shard.recorder.borrow_mut().begin(intended);
     let spoken = shard.driver.turn(session, &prompt, &mut turn, Live::new(&shard.recorder, place));
@@ -73,5 +75,15 @@ async fn speak(shard: &Shard, number: u32, plan: &mut UserPlan, session: &mut Se
         *session = shard.driver.session(number);
     }
     shard.recorder.borrow_mut().finish(place, &turn);
-    turn
+    let end = End { outcome: turn.outcome, released: turn.released };
+    if let Some(tracing) = &shard.tracing {
+        tracing.tell(Spoken { marker, place, turn });
+    }
+    end
+}
+
+/// What a user must know of its turn to go on.
+struct End {
+    outcome: Outcome,
+    released: Nanos,
 }

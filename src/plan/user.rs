@@ -30,6 +30,8 @@ pub struct UserPlan {
 pub struct Saying {
     /// The text, with its marker `[[cc:RUN:USER:TURN]]`.
     pub text: String,
+    /// The marker itself, `cc:RUN:USER:TURN`.
+    pub marker: String,
     /// Whether it opens a conversation.
     pub opens: bool,
     /// Whether the conversation goes on after it.
@@ -76,18 +78,14 @@ impl UserPlan {
         self.conversation = continues.then_some((which, place + 1));
         let cancels = self.cancel_share > 0.0 && self.rng.random_bool(self.cancel_share);
         let cancel_after = cancels.then(|| self.rng.random_range(CANCEL_AFTER));
-        Saying {
-            text: format!("{prompt} {}", marker(&self.run, &self.number.to_string(), turn)),
-            opens: place == 0,
-            continues,
-            cancel_after,
-        }
+        let marker = marker(&self.run, &self.number.to_string(), turn);
+        Saying { text: format!("{prompt} [[{marker}]]"), marker, opens: place == 0, continues, cancel_after }
     }
 }
 
-/// The marker of a turn.
+/// The marker of a turn, without its brackets.
 pub fn marker(run: &str, user: &str, turn: u32) -> String {
-    format!("[[cc:{run}:{user}:{turn}]]")
+    format!("cc:{run}:{user}:{turn}")
 }
 
 #[cfg(test)]

@@ -70,8 +70,8 @@ impl Delta {
         if turn.outcome == Outcome::Banned {
             self.banned.get_or_insert_with(|| turn.detail.clone());
         }
-        for gap in &turn.gaps {
-            self.itl.record(u64::from(*gap));
+        for gap in turn.gaps() {
+            self.itl.record(gap);
         }
         if turn.outcome == Outcome::Completed {
             self.turn.record(micros(turn.ended - turn.intended));

@@ -2,21 +2,25 @@
 
 mod block;
 mod delta;
+mod flaw;
 mod journal;
 mod metric;
 mod outcome;
 mod recorder;
 mod step;
+mod trace;
 mod turn;
 mod window;
 
 pub use block::{BLOCK, Block};
 pub use delta::{Delta, SecondHistogram, Timeline, TimelinePoint};
+pub use flaw::{Checked, Finding, Flaw, Flaws};
 pub(crate) use journal::encode;
 pub use journal::{Journal, LINE_LIMIT};
 pub use metric::{Metrics, new_histogram};
 pub use outcome::{Outcome, OutcomeCounts};
 pub use recorder::{Place, Record, Recorder, TierRecord, Totals, WIDE};
 pub use step::{Step, StepRecord, Steps};
-pub use turn::{Arrival, Example, Turn};
+pub use trace::{Joined, Parts, Reading, Relay, Slow, TierTrace};
+pub use turn::{Arrival, Batch, Example, Turn};
 pub use window::{Stages, Window};

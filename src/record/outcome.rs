@@ -40,6 +40,10 @@ pub enum Outcome {
     TimedOut,
     /// Not what the protocol allows.
     Protocol,
+    /// It ended, but tokens of it were lost, doubled, reordered or altered.
+    Corrupted,
+    /// Tokens of another user's turn came with it: a security finding.
+    Leaked,
     /// The user cancelled it, as the scenario asked.
     Aborted,
     /// The run was stopped.
@@ -84,6 +88,8 @@ impl fmt::Display for Outcome {
             Self::Stalled => "stalled",
             Self::TimedOut => "timed_out",
             Self::Protocol => "protocol",
+            Self::Corrupted => "corrupted",
+            Self::Leaked => "leaked",
             Self::Aborted => "aborted",
             Self::Interrupted => "interrupted",
         };

@@ -4,9 +4,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::block::{Block, Blocks};
 use super::delta::Delta;
+use super::flaw::{Finding, Flaws};
 use super::metric::Metrics;
 use super::outcome::{Outcome, OutcomeCounts};
 use super::step::{Step, Steps};
+use super::trace::Joined;
 use super::turn::{Example, Turn};
 use super::window::Stages;
 use crate::clock::{MILLISECOND, Nanos, micros};
@@ -15,6 +17,8 @@ use crate::metric::{Metric, MetricSet};
 /// The examples of outcomes that a tier keeps, a few of each.
 const EXAMPLES_OF_AN_OUTCOME: usize = 3;
 const EXAMPLES: usize = 30;
+/// The findings that a tier keeps.
+const FINDINGS: usize = 20;
 
 /// A first token whose bounds are wider than this is not known well enough.
 pub const WIDE: Nanos = 10 * MILLISECOND;
@@ -37,7 +41,11 @@ pub struct Totals {
     /// Streams taken up again after they had broken off.
     pub resumes: u64,
     /// Words of whole texts that never arrived as tokens.
-    pub unseen: u64,
+    pub late: u64,
+    /// Turns whose whole reply was held against what was sent.
+    pub checked: u64,
+    /// Tokens by what was wrong with them, where that is known.
+    pub flaws: Flaws,
 }
 
 impl Totals {
@@ -50,7 +58,9 @@ impl Totals {
         self.tokens += other.tokens;
         self.retries += other.retries;
         self.resumes += other.resumes;
-        self.unseen += other.unseen;
+        self.late += other.late;
+        self.checked += other.checked;
+        self.flaws.merge(&other.flaws);
     }
 
     /// Whether every intended turn was begun or dropped, and every begun one has an outcome.
@@ -80,6 +90,8 @@ pub struct TierRecord {
     pub arrivals: u64,
     /// A few turns of each outcome but success.
     pub examples: Vec<Example>,
+    /// A few places at which replies are not what they should be, the worst first.
+    pub findings: Vec<Finding>,
     above: [u64; Metric::COUNT],
     blocks: Blocks,
 }
@@ -103,6 +115,7 @@ impl TierRecord {
             user_space_stamps: 0,
             arrivals: 0,
             examples: Vec::new(),
+            findings: Vec::new(),
             above: [0; Metric::COUNT],
             blocks: Blocks::new(budgeted),
         }
@@ -133,7 +146,14 @@ impl TierRecord {
         for example in other.examples {
             self.keep_example(example);
         }
+        self.keep_findings(&other.findings);
         self.blocks.merge(other.blocks);
+    }
+
+    fn keep_findings(&mut self, findings: &[Finding]) {
+        self.findings.extend_from_slice(findings);
+        self.findings.sort_by_key(|finding| finding.flaw);
+        self.findings.truncate(FINDINGS);
     }
 
     fn keep_example(&mut self, example: Example) {
@@ -146,6 +166,9 @@ impl TierRecord {
     /// Records a turn that was meant to start `offset` after the steady phase began.
     fn finish(&mut self, offset: Nanos, turn: &Turn) {
         self.metrics.record(Metric::StartLag, micros(turn.started - turn.intended));
+        if let Some(checked) = &turn.checked {
+            self.keep_findings(&checked.findings);
+        }
         if let Some(first) = turn.first_token {
             self.note_first_token(first.latest - first.earliest);
         }
@@ -161,8 +184,8 @@ impl TierRecord {
         for (metric, duration) in durations(turn) {
             record(metric, micros(duration));
         }
-        for gap in &turn.gaps {
-            record(Metric::Itl, u64::from(*gap));
+        for gap in turn.gaps() {
+            record(Metric::Itl, gap);
         }
         if turn.outcome == Outcome::Completed {
             record(Metric::Turn, micros(turn.ended - turn.intended));
@@ -170,6 +193,14 @@ impl TierRecord {
         if turn.first_token.is_none() {
             // A whole turn without a single token: nothing was ever seen.
             self.note_above(offset, Metric::Ttft);
+            self.note_above_traced(offset, turn, &[Metric::TtftOverhead]);
+        }
+    }
+
+    /// What only a traced turn can miss.
+    fn note_above_traced(&mut self, offset: Nanos, turn: &Turn, metrics: &[Metric]) {
+        for metric in metrics.iter().filter(|_| turn.checked.is_some()) {
+            self.note_above(offset, *metric);
         }
     }
 
@@ -179,17 +210,19 @@ impl TierRecord {
         for (metric, duration) in durations(turn) {
             self.failed.record(metric, micros(duration));
         }
-        for gap in &turn.gaps {
-            self.failed.record(Metric::Itl, u64::from(*gap));
+        for gap in turn.gaps() {
+            self.failed.record(Metric::Itl, gap);
         }
         if turn.outcome == Outcome::Interrupted {
             return;
         }
         if turn.first_token.is_none() {
             self.note_above(offset, Metric::Ttft);
+            self.note_above_traced(offset, turn, &[Metric::TtftOverhead]);
         }
         self.note_above(offset, Metric::Turn);
         self.note_above(offset, Metric::Tpot);
+        self.note_above_traced(offset, turn, &[Metric::Finalise, Metric::OverheadShare]);
         if matches!(turn.outcome, Outcome::ConnectRefused | Outcome::ConnectTimeout | Outcome::Dns | Outcome::Tls) {
             self.note_above(offset, Metric::Connect);
         }
@@ -232,6 +265,13 @@ fn durations(turn: &Turn) -> impl Iterator<Item = (Metric, Nanos)> {
 /// Where a turn belongs, decided when it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place(Option<(usize, Nanos)>);
+
+impl Place {
+    /// The tier in whose steady phase it was meant to start, by number.
+    pub fn tier(self) -> Option<usize> {
+        self.0.map(|(tier, _)| tier)
+    }
+}
 
 /// The recorder of one shard.
 pub struct Recorder {
@@ -347,7 +387,11 @@ impl Recorder {
         totals.tokens += turn.tokens;
         totals.retries += u64::from(turn.retries);
         totals.resumes += u64::from(turn.resumes);
-        totals.unseen += turn.unseen;
+        totals.late += turn.late;
+        if let Some(checked) = &turn.checked {
+            totals.checked += u64::from(checked.whole);
+            totals.flaws.merge(&checked.flaws);
+        }
         self.delta.finish(turn);
         if let Some((tier, offset)) = place.0 {
             self.tier(tier).finish(offset, turn);
@@ -362,6 +406,17 @@ impl Recorder {
     /// What happened since the last call.
     pub fn take_delta(&mut self) -> Delta {
         self.delta.take()
+    }
+
+    /// A turn was found in the mock's journal: what follows from both sides.
+    pub fn traced(&mut self, place: Place, joined: &Joined) {
+        self.totals(place).flaws.merge(&joined.flaws);
+        let Some((index, offset)) = place.0.filter(|_| joined.counts) else { return };
+        let tier = self.tier(index);
+        for (metric, micros) in joined.metrics() {
+            tier.metrics.record(metric, micros);
+            tier.blocks.record(offset, metric, micros);
+        }
     }
 
     /// The whole record.

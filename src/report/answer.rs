@@ -6,8 +6,14 @@ use crate::analysis::generator_causes;
 use crate::lang::Texts;
 use crate::result::{BudgetResult, Capacity, Reason, RunResult, TierResult, Verdict};
 
+/// A response is called buffered where more of the replies came as good as at once.
+const BUFFERED: f64 = 0.1;
+
 /// The verdict in one sentence.
 pub(super) fn headline(result: &RunResult, texts: &Texts) -> String {
+    if let Some(turns) = result.totals.outcomes.get("leaked").filter(|turns| **turns > 0) {
+        return texts.with("headline-leaked", &[("turns", &words::number(*turns))]);
+    }
     let users = words::number(u64::from(result.asked));
     let who = who(result, texts);
     let arguments = [("users", users.as_str()), ("who", who.as_str())];
@@ -152,7 +158,12 @@ fn budgets(result: &RunResult, texts: &Texts) -> String {
 fn nearest(tier: &TierResult, texts: &Texts) -> String {
     let users = words::number(u64::from(tier.users));
     let used = |budget: &BudgetResult| budget.upper.unwrap_or(f64::INFINITY) / budget.pass;
-    let nearest = tier.budgets.iter().max_by(|one, other| used(one).total_cmp(&used(other)));
+    // Of what is counted nothing is near: there was none.
+    let nearest = tier
+        .budgets
+        .iter()
+        .filter(|budget| budget.upper.is_some())
+        .max_by(|one, other| used(one).total_cmp(&used(other)));
     let Some(nearest) = nearest else { return String::new() };
     let upper = words::open_value(texts, &nearest.metric, nearest.upper);
     let pass = words::value(&nearest.metric, nearest.pass);
@@ -169,6 +180,9 @@ fn miss(budget: &BudgetResult, users: &str, texts: &Texts) -> String {
     match budget.verdict {
         Verdict::Fail => {
             arguments.push(("warn", &warn));
+            if let Reason::Spoilt { .. } = budget.reason {
+                return format!("{}.", sentence(texts, &budget.reason));
+            }
             let over = budget.measured.map(|found| found - budget.warn).filter(|over| *over > 0.0);
             let Some(over) = over else { return texts.with("budget-failed-open", &arguments) };
             let times = words::share(over / budget.warn);
@@ -199,8 +213,14 @@ pub(super) fn notes(result: &RunResult, texts: &Texts) -> Vec<String> {
     if result.target.insecure {
         notes.push(texts.get("note-insecure"));
     }
-    if result.totals.unseen_tokens > 0 {
-        notes.push(texts.with("note-unseen", &[("words", &words::number(result.totals.unseen_tokens))]));
+    if result.totals.late_tokens > 0 {
+        notes.push(texts.with("note-late", &[("words", &words::number(result.totals.late_tokens))]));
+    }
+    let relays = result.tiers.iter().filter_map(|tier| Some(&tier.trace.as_ref()?.relay));
+    let (buffered, turns) = relays.fold((0, 0), |(b, t), relay| (b + relay.buffered_turns, t + relay.turns));
+    if turns > 0 && buffered as f64 / turns as f64 > BUFFERED {
+        let share = words::share(buffered as f64 / turns as f64);
+        notes.push(texts.with("note-buffered", &[("share", &share)]));
     }
     notes
 }

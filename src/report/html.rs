@@ -30,6 +30,7 @@ pub fn html(result: &RunResult, texts: &Texts) -> String {
             body {
                 main {
                     (first_screen(&view))
+                    (chart::patterns())
                     @for section in &view.sections { (part(section, &figures)) }
                 }
             }
@@ -65,7 +66,9 @@ fn part(section: &Section, figures: &[Figure]) -> Markup {
                     Block::Text(text) => p { (text) },
                     Block::List(lines) => ul { @for line in lines { li { (line) } } },
                     Block::Table(table) => (grid(table)),
-                    Block::Charts => div.charts { @for figure in figures { (drawn(figure)) } },
+                    Block::Charts(group) => div.charts {
+                        @for figure in figures.iter().filter(|figure| figure.group == *group) { (drawn(figure)) }
+                    },
                 }
             }
         }

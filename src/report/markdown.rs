@@ -34,7 +34,7 @@ fn block(block: &Block) -> Option<String> {
         Block::Text(text) => Some(escaped(text)),
         Block::List(lines) => Some(list(lines, "- ")),
         Block::Table(table) => Some(format!("{}:\n\n{}", escaped(&table.caption), grid(table))),
-        Block::Charts => None,
+        Block::Charts(_) => None,
     }
 }
 

@@ -11,6 +11,7 @@ mod reason;
 mod section;
 mod terminal;
 mod tier;
+mod trace;
 mod view;
 mod words;
 

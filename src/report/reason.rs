@@ -76,6 +76,14 @@ pub fn sentence(texts: &Texts, reason: &Reason) -> String {
         Reason::NothingMeasured { budget } => {
             say(texts, "reason-nothing-measured", &[("budget", words::budget(texts, budget))])
         }
+        Reason::NoneSpoilt { budget } => say(texts, "reason-none-spoilt", &[("budget", words::budget(texts, budget))]),
+        Reason::Spoilt { budget, turns } => {
+            say(texts, "reason-spoilt", &[("budget", words::budget(texts, budget)), ("turns", words::number(*turns))])
+        }
+        Reason::TraceIncomplete { budget, share } => {
+            let arguments = [("budget", words::budget(texts, budget)), ("share", words::share(*share))];
+            say(texts, "reason-trace-incomplete", &arguments)
+        }
         other => of_run(texts, other),
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::tier::tier_table;
-use super::view::{Block, Cell, Section, Table};
-use super::{reason, words};
+use super::view::{Block, Cell, Group, Section, Table};
+use super::{reason, trace, words};
 use crate::lang::Texts;
 use crate::metric::Metric;
 use crate::result::{End, Example, MetricResult, RunResult, StepResult, TierResult};
@@ -16,19 +16,36 @@ const FOREIGN: usize = 300;
 pub(super) const NAME: usize = 80;
 
 /// The metrics that a user feels, and their parts.
-const FELT: [Metric; 7] =
-    [Metric::Ttft, Metric::TtftFromSend, Metric::Itl, Metric::Tpot, Metric::Turn, Metric::Connect, Metric::Tls];
+const FELT: [Metric; 12] = [
+    Metric::Ttft,
+    Metric::TtftFromSend,
+    Metric::TtftOverhead,
+    Metric::BeforeLlm,
+    Metric::TokenDelay,
+    Metric::Finalise,
+    Metric::OverheadShare,
+    Metric::Itl,
+    Metric::Tpot,
+    Metric::Turn,
+    Metric::Connect,
+    Metric::Tls,
+];
 
 pub(super) fn all(result: &RunResult, texts: &Texts) -> Vec<Section> {
-    vec![
+    [
         section("tiers", texts.get("section-tiers"), tiers(result, texts)),
-        section("charts", texts.get("section-charts"), vec![Block::Charts]),
+        section("time", texts.get("section-time"), trace::time(result, texts)),
+        section("tokens", texts.get("section-tokens"), trace::tokens(result, texts)),
+        section("charts", texts.get("section-charts"), vec![Block::Charts(Group::Run)]),
         section("latencies", texts.get("section-latencies"), vec![Block::Table(latencies(result, texts))]),
         section("happened", texts.get("section-happened"), happened(result, texts)),
         section("generator", texts.get("section-generator"), generator(result, texts)),
         section("method", texts.get("section-method"), method(result, texts)),
         section("not-loaded", texts.get("section-not-loaded"), not_loaded(texts)),
     ]
+    .into_iter()
+    .filter(|section| !section.blocks.is_empty())
+    .collect()
 }
 
 fn section(id: &'static str, title: String, blocks: Vec<Block>) -> Section {
@@ -71,11 +88,11 @@ fn legend(texts: &Texts) -> Block {
     Block::Text(texts.with("tiers-legend", &[("confidence", &words::share(crate::analysis::CONFIDENCE))]))
 }
 
-fn users(tier: &TierResult) -> Cell {
+pub(super) fn users(tier: &TierResult) -> Cell {
     Cell::Number(words::number(u64::from(tier.users)))
 }
 
-fn count(value: u64) -> Cell {
+pub(super) fn count(value: u64) -> Cell {
     Cell::Number(words::number(value))
 }
 
@@ -83,20 +100,21 @@ fn micros(value: u64) -> Cell {
     Cell::Number(words::duration(value as f64))
 }
 
-fn heads(texts: &Texts, keys: &[&str]) -> Vec<String> {
+pub(super) fn heads(texts: &Texts, keys: &[&str]) -> Vec<String> {
     keys.iter().map(|key| texts.get(key)).collect()
 }
 
 fn latencies(result: &RunResult, texts: &Texts) -> Table {
-    let quantiles = |metric: &MetricResult| {
+    let quantiles = |name: Metric, metric: &MetricResult| {
         let all = [metric.p50_us, metric.p90_us, metric.p95_us, metric.p99_us, metric.max_us];
-        all.map(|value| if metric.count == 0 { Cell::Number("-".to_owned()) } else { micros(value) })
+        let shown = |value| if metric.count == 0 { "-".to_owned() } else { words::of_metric(name, value) };
+        all.map(|value| Cell::Number(shown(value)))
     };
     let mut rows = Vec::new();
     for tier in &result.tiers {
         for (name, metric) in FELT.iter().filter_map(|name| Some((name, tier.metrics.get(name)?))) {
             let mut row = vec![users(tier), Cell::Text(words::metric(texts, *name))];
-            row.extend(quantiles(metric));
+            row.extend(quantiles(*name, metric));
             row.extend([count(metric.count), count(metric.above)]);
             rows.push(row);
         }
@@ -210,7 +228,7 @@ fn generator(result: &RunResult, texts: &Texts) -> Vec<Block> {
     ];
     let rows: Vec<Vec<Cell>> = result.tiers.iter().map(row).collect();
     let table = Table { caption: texts.get("caption-generator"), head: heads(texts, &keys), rows };
-    vec![Block::Text(health(result, texts)), Block::Table(table)]
+    vec![Block::Text(health(result, texts)), Block::Text(trace::error_bar(result, texts)), Block::Table(table)]
 }
 
 /// Whether the generator was in the way, in a sentence.
@@ -285,6 +303,9 @@ fn facts(result: &RunResult, texts: &Texts) -> Vec<(String, String)> {
     add("fact-peak-memory", words::mebibytes(generator.peak_rss_bytes));
     add("fact-clock", texts.with("clock-steps", &[("steps", &number(generator.clock_steps))]));
     add("fact-stamps", stamps(result, texts));
+    if let Some(trace) = &result.trace {
+        add("fact-white-space", escaped(&trace.white_space, NAME));
+    }
     facts
 }
 

@@ -7,7 +7,7 @@ use comfy_table::{Cell as Painted, CellAlignment, Color, Table as Grid, presets}
 use super::section::NAME;
 use super::tier::tier_table;
 use super::view::{Cell, Table};
-use super::{answer, section, words};
+use super::{answer, section, trace, words};
 use crate::lang::Texts;
 use crate::result::{Example, RunResult, Step, StepResult, TierResult, Verdict};
 use crate::secret::escaped;
@@ -33,10 +33,14 @@ pub fn terminal(result: &RunResult, texts: &Texts, colour: bool) -> String {
     let told = [Some(result.asked), result.capacity.not_passed];
     let rest = result.tiers.iter().filter(|tier| !told.contains(&Some(tier.users)));
     lines.extend(rest.filter_map(|tier| section::reasons(tier, texts)));
+    if result.trace.is_some() {
+        lines.push(trace::told(result, texts));
+    }
     lines.extend(failures(result, texts));
     lines.extend(steps(result, texts));
     lines.extend(section::streams(result, texts));
     lines.push(format!("{} {}", texts.get("section-generator"), section::health(result, texts)));
+    lines.push(trace::error_bar(result, texts));
     lines.extend(answer::notes(result, texts));
     lines.join("\n").trim_end().to_owned()
 }

@@ -33,8 +33,17 @@ pub(super) enum Block {
     Text(String),
     List(Vec<String>),
     Table(Table),
-    /// The place of the charts, where a form has them.
-    Charts,
+    /// The place of charts, where a form has them.
+    Charts(Group),
+}
+
+/// Which charts stand together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    /// Where the time went.
+    Time,
+    /// Everything else.
+    Run,
 }
 
 /// A table.

@@ -1,8 +1,8 @@
 //! Numbers with their units, and names of things, in the words of a catalogue.
 
 use crate::lang::Texts;
-use crate::metric::Metric;
-use crate::result::{Step, Verdict};
+use crate::metric::{Metric, SHARE};
+use crate::result::{Flaw, Step, Verdict};
 use crate::secret::escaped;
 
 /// A whole number with its thousands apart.
@@ -67,15 +67,46 @@ pub(super) fn mebibytes(bytes: u64) -> String {
 
 /// A budget's value with its unit.
 pub(super) fn value(budget: &str, value: f64) -> String {
-    if budget == "error_rate" { share(value) } else { duration(value) }
+    match unit(budget) {
+        Unit::Share => share(value),
+        Unit::Millionths => share(value / SHARE),
+        Unit::Turns => number(value as u64),
+        Unit::Time => duration(value),
+    }
+}
+
+/// What the values of a budget are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Time,
+    Share,
+    Millionths,
+    Turns,
+}
+
+fn unit(budget: &str) -> Unit {
+    let name = budget.split_once('.').map_or(budget, |(name, _)| name);
+    match name {
+        "error_rate" => Unit::Share,
+        "corrupted" | "leaked" => Unit::Turns,
+        name if name == Metric::OverheadShare.name() => Unit::Millionths,
+        _ => Unit::Time,
+    }
+}
+
+/// A value of a metric with its unit.
+pub(super) fn of_metric(metric: Metric, recorded: u64) -> String {
+    value(metric.name(), recorded as f64)
 }
 
 /// The difference of two values of a budget.
 pub(super) fn difference(texts: &Texts, budget: &str, difference: f64) -> String {
-    if budget != "error_rate" {
-        return duration(difference);
-    }
-    texts.with("points", &[("points", trimmed(&format!("{:.2}", difference * 100.0)))])
+    let points = match unit(budget) {
+        Unit::Share => difference * 100.0,
+        Unit::Millionths => difference / SHARE * 100.0,
+        Unit::Turns | Unit::Time => return value(budget, difference),
+    };
+    texts.with("points", &[("points", trimmed(&format!("{points:.2}")))])
 }
 
 /// The same where it may be above every bound.
@@ -90,6 +121,8 @@ pub(super) fn budget(texts: &Texts, name: &str) -> String {
     let words = match found {
         Some(found) => metric(texts, found),
         None if first == "error_rate" => texts.get("metric-error-rate"),
+        None if first == "corrupted" => texts.get("metric-corrupted"),
+        None if first == "leaked" => texts.get("metric-leaked"),
         None => escaped(first, 40),
     };
     format!("{words} {}", escaped(statistic, 40)).trim_end().to_owned()
@@ -109,6 +142,11 @@ pub(super) fn metric(texts: &Texts, metric: Metric) -> String {
         Metric::StartLag => "metric-start-lag",
         Metric::LoopDelay => "metric-loop-delay",
         Metric::FirstTokenWidth => "metric-first-token-width",
+        Metric::BeforeLlm => "metric-before-llm",
+        Metric::TtftOverhead => "metric-ttft-overhead",
+        Metric::TokenDelay => "metric-token-delay",
+        Metric::Finalise => "metric-finalise",
+        Metric::OverheadShare => "metric-overhead-share",
     })
 }
 
@@ -130,6 +168,17 @@ pub(super) fn mark(verdict: Verdict) -> &'static str {
         Verdict::Inconclusive => "?",
         Verdict::Fail => "✘",
     }
+}
+
+/// A flaw's name.
+pub(super) fn flaw(texts: &Texts, flaw: Flaw) -> String {
+    texts.get(match flaw {
+        Flaw::Leaked => "flaw-leaked",
+        Flaw::Lost => "flaw-lost",
+        Flaw::Doubled => "flaw-doubled",
+        Flaw::Reordered => "flaw-reordered",
+        Flaw::Altered => "flaw-altered",
+    })
 }
 
 /// A step's name.
@@ -165,6 +214,8 @@ pub(super) fn outcome(texts: &Texts, name: &str) -> String {
         "stalled" => "outcome-stalled",
         "timed_out" => "outcome-timed-out",
         "protocol" => "outcome-protocol",
+        "corrupted" => "outcome-corrupted",
+        "leaked" => "outcome-leaked",
         "aborted" => "outcome-aborted",
         "interrupted" => "outcome-interrupted",
         _ => "outcome-other",

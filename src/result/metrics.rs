@@ -70,7 +70,9 @@ impl From<&Totals> for Counts {
             tokens: totals.tokens,
             retries: totals.retries,
             resumes: totals.resumes,
-            unseen_tokens: totals.unseen,
+            late_tokens: totals.late,
+            checked: totals.checked,
+            flaws: totals.flaws,
         }
     }
 }

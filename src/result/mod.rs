@@ -3,6 +3,7 @@
 mod metrics;
 mod read;
 mod reason;
+mod trace;
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::grade::Verdict;
 use crate::metric::Metric;
-pub use crate::record::{Example, Step, TimelinePoint};
+pub use crate::record::{Example, Finding, Flaw, Flaws, Parts, Reading, Relay, Slow, Step, TimelinePoint};
 pub use metrics::{BlockResult, DecodeError, MetricResult, failed_metrics, metrics, steps_of};
 pub use read::{ReadError, read};
 pub use reason::{Reason, SampleUnit};
+pub use trace::{Calibration, Stack, TierTraceResult, TraceResult, tier_trace};
 
 /// The version of the form; it rises when a field changes its meaning or goes away.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +55,9 @@ pub struct RunResult {
     pub totals: Counts,
     /// The generator over the whole run.
     pub generator: GeneratorResult,
+    /// The other side of traced turns, over the whole run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace: Option<TraceResult>,
     /// What users did besides turns, over the whole run.
     #[serde(default)]
     pub steps: BTreeMap<Step, StepResult>,
@@ -130,7 +135,13 @@ pub struct Counts {
     pub resumes: u64,
     /// Words of whole texts that never arrived as tokens: somebody subscribed late.
     #[serde(default)]
-    pub unseen_tokens: u64,
+    pub late_tokens: u64,
+    /// Turns whose whole reply was held against what the mock sent.
+    #[serde(default)]
+    pub checked: u64,
+    /// Tokens by what was wrong with them, of traced turns.
+    #[serde(default)]
+    pub flaws: Flaws,
 }
 
 /// One tier.
@@ -162,6 +173,12 @@ pub struct TierResult {
     pub metrics: BTreeMap<Metric, MetricResult>,
     /// Metrics of turns that failed.
     pub failed_metrics: BTreeMap<Metric, MetricResult>,
+    /// Where the time of traced turns went, and how their tokens came through.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace: Option<TierTraceResult>,
+    /// A few places at which replies were not what they should be, the worst first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub findings: Vec<Finding>,
     /// What each budget measured.
     pub budgets: Vec<BudgetResult>,
     /// The generator during the steady phase.
@@ -242,6 +259,9 @@ pub struct GeneratorResult {
     pub peak_rss_bytes: u64,
     /// Steps of the wall clock that were seen.
     pub clock_steps: u64,
+    /// What this machine was found to carry, where that was ever looked at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calibration: Option<Calibration>,
     /// What it ran on.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub machine: Option<Machine>,

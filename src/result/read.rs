@@ -44,6 +44,9 @@ pub fn read(text: &str) -> Result<RunResult, ReadError> {
     if version < 2 {
         from_version_1(&mut value);
     }
+    if version < 3 {
+        from_version_2(&mut value);
+    }
     serde_json::from_value(value).map_err(|source| ReadError::Form { version, source })
 }
 
@@ -71,6 +74,20 @@ fn from_version_1(value: &mut Value) {
     }
 }
 
+/// Version 2 called tokens that came late unseen.
+fn from_version_2(value: &mut Value) {
+    value["schema_version"] = json!(3);
+    let rename = |counts: &mut Value| {
+        if let Some(counts) = counts.as_object_mut()
+            && let Some(late) = counts.remove("unseen_tokens")
+        {
+            counts.insert("late_tokens".to_owned(), late);
+        }
+    };
+    value.get_mut("tiers").and_then(Value::as_array_mut).into_iter().flatten().for_each(rename);
+    value.get_mut("totals").into_iter().for_each(rename);
+}
+
 fn rewrite(text: Option<&mut Value>) {
     if let Some(text) = text {
         *text = sentence(text);
@@ -92,6 +109,7 @@ mod tests {
         assert_eq!(error("{}"), "it is no result of capacity-check: it has no schema_version");
         assert!(error("{\"schema_version\": 99}").contains("schema version 99"));
         assert!(error("{\"schema_version\": 2}").contains("missing field"));
+        assert!(error("{\"schema_version\": 3}").contains("missing field"));
         assert!(error("{\"schema_version\": 1}").contains("missing field"));
         // Whatever stands where a table should, it is told and no panic.
         for tiers in ["3", "[3]", "[{\"reasons\": 3, \"budgets\": [3]}]"] {

@@ -65,6 +65,25 @@ pub enum Reason {
         /// The budget.
         budget: String,
     },
+    /// No reply was spoilt in this way.
+    NoneSpoilt {
+        /// The budget.
+        budget: String,
+    },
+    /// Replies were spoilt.
+    Spoilt {
+        /// The budget: `corrupted` or `leaked`.
+        budget: String,
+        /// In so many turns.
+        turns: u64,
+    },
+    /// Too many turns were not found in the mock's journal.
+    TraceIncomplete {
+        /// The budget.
+        budget: String,
+        /// The share that was not found.
+        share: f64,
+    },
     /// The steady phase of the tier was not run to its end.
     CutShort,
     /// There is no budget.

@@ -6,7 +6,7 @@ use mock_llm::distribution::parse_duration;
 use mock_llm::unknown;
 use serde::{Serialize, Serializer};
 
-use crate::metric::Metric;
+use crate::metric::{Metric, SHARE, Unit};
 
 /// A quantile that a budget may limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,27 @@ pub enum BudgetMetric {
     Latency(Metric, Statistic),
     /// The share of turns that failed.
     ErrorRate,
+    /// The number of turns with such a reply: passes at 0, fails at 1.
+    Replies(Spoilt),
+}
+
+/// How a reply that is known in advance can be spoilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spoilt {
+    /// Tokens lost, doubled, reordered or altered.
+    Corrupted,
+    /// Tokens of another user's turn.
+    Leaked,
+}
+
+impl Spoilt {
+    /// The name, which is that of the outcome.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Corrupted => "corrupted",
+            Self::Leaked => "leaked",
+        }
+    }
 }
 
 impl fmt::Display for BudgetMetric {
@@ -58,6 +79,7 @@ impl fmt::Display for BudgetMetric {
         match self {
             Self::Latency(metric, statistic) => write!(f, "{}.{}", metric.name(), statistic.name()),
             Self::ErrorRate => f.write_str("error_rate"),
+            Self::Replies(spoilt) => f.write_str(spoilt.name()),
         }
     }
 }
@@ -68,7 +90,8 @@ impl Serialize for BudgetMetric {
     }
 }
 
-/// The two bounds of a budget: microseconds for latencies, a share from 0 to 1 for rates.
+/// The two bounds of a budget: microseconds for latencies, millionths for `overhead_share`, a share from 0 to 1
+/// for the error rate, turns for spoilt replies.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Limit {
     /// Within it: pass.
@@ -99,8 +122,11 @@ impl Budget {
         let metric = parse_metric(metric.trim())?;
         let (pass, warn) = bounds.split_once(',').unwrap_or((bounds, bounds));
         let bound = |text: &str| match metric {
+            BudgetMetric::Latency(metric, _) if metric.unit() == Unit::Share => {
+                parse_share(text.trim()).map(|share| share * SHARE)
+            }
             BudgetMetric::Latency(..) => parse_duration(text.trim()).map(|duration| duration.as_micros() as f64),
-            BudgetMetric::ErrorRate => parse_share(text.trim()),
+            BudgetMetric::ErrorRate | BudgetMetric::Replies(_) => parse_share(text.trim()),
         };
         let limit = Limit { pass: bound(pass)?, warn: bound(warn)? };
         if limit.pass <= 0.0 {
@@ -145,12 +171,18 @@ pub fn parse_share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What must hold where nothing else is said.
-pub fn default_budgets() -> Vec<Budget> {
-    ["ttft.p95=1s,3s", "itl.p95=200ms,500ms", "error_rate=1%,5%"]
-        .iter()
-        .map(|text| Budget::parse(text).expect("the default budgets are written correctly"))
-        .collect()
+/// What must hold where nothing else is said: where turns are traced what the deployment adds, whatever the
+/// model's speed; elsewhere what users feel.
+pub fn default_budgets(traced: bool) -> Vec<Budget> {
+    let texts = if traced {
+        ["ttft_overhead.p95=500ms,1500ms", "token_delay.p99=200ms,500ms", "error_rate=1%,5%"]
+    } else {
+        ["ttft.p95=1s,3s", "itl.p95=200ms,500ms", "error_rate=1%,5%"]
+    };
+    let read = |text: &str| Budget::parse(text).expect("the default budgets are written correctly");
+    let none = |spoilt| Budget { metric: BudgetMetric::Replies(spoilt), limit: Limit { pass: 0.0, warn: 0.0 } };
+    let spoilt = [Spoilt::Corrupted, Spoilt::Leaked].into_iter().filter(|_| traced).map(none);
+    texts.into_iter().map(read).chain(spoilt).collect()
 }
 
 #[cfg(test)]
@@ -163,7 +195,8 @@ mod tests {
         assert_eq!(budget.metric, BudgetMetric::Latency(Metric::Ttft, Statistic::P95));
         assert_eq!(budget.limit, Limit { pass: 1e6, warn: 3e6 });
         assert_eq!(Budget::parse("error_rate=1%").unwrap().limit, Limit { pass: 0.01, warn: 0.01 });
-        assert_eq!(default_budgets().len(), 3);
+        assert_eq!((default_budgets(false).len(), default_budgets(true).len()), (3, 5));
+        assert_eq!(Budget::parse("overhead_share.p95=10%,20%").unwrap().limit, Limit { pass: 1e5, warn: 2e5 });
         for (statistic, name) in Statistic::ALL {
             assert_eq!(statistic.name(), name);
         }

@@ -79,6 +79,9 @@ pub struct TargetSection {
     pub ca_file: Option<PathBuf>,
     /// Accept any certificate; said in the result.
     pub insecure: Option<bool>,
+    /// How exactly white space of replies is compared with what the mock sent; `exact` without it.
+    #[schemars(with = "WhiteSpace")]
+    pub white_space: Option<WhiteSpace>,
     /// The target's model need not be our mock: somebody pays for its tokens.
     pub real_model: Option<bool>,
     /// For TCP and TLS together; 10s without it.
@@ -97,6 +100,19 @@ pub enum Profile {
     Openai,
     /// LibreChat's web API, v0.7.9 and later.
     Librechat,
+}
+
+/// How exactly white space of a traced reply is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhiteSpace {
+    /// As the mock sent it.
+    #[default]
+    Exact,
+    /// Not at the ends of the reply.
+    TrimEnds,
+    /// Any run of it is one space, and none stands at the ends.
+    Collapse,
 }
 
 /// Who the users are.
@@ -206,6 +222,9 @@ pub struct ReferenceSection {
     pub token_cost: Option<String>,
     /// Time that a turn waits besides, not exclusive.
     pub fixed_latency: Option<String>,
+    /// What goes wrong on purpose, such as `drop=100` or `delay=20ms`: see `reference-chat --help`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plants: Vec<String>,
 }
 
 /// Budgets by metric and statistic, such as `ttft.p95 = { pass = "1s", warn = "3s" }`.
@@ -222,6 +241,16 @@ pub struct BudgetsSection {
     pub turn: Quantiles,
     /// The TCP handshake, where a turn needed a new connection.
     pub connect: Quantiles,
+    /// Actual send to received by the mock LLM, of traced turns.
+    pub before_llm: Quantiles,
+    /// What the deployment added to the time to first token, of traced turns.
+    pub ttft_overhead: Quantiles,
+    /// From the mock LLM's sending of a token to its arrival.
+    pub token_delay: Quantiles,
+    /// From the mock LLM's last token to the terminal event.
+    pub finalise: Quantiles,
+    /// The deployment's share of a turn's latency, of traced turns: bounds are shares such as `10%`.
+    pub overhead_share: Quantiles,
     /// The share of turns that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Bounds")]

@@ -14,7 +14,8 @@ use std::time::Duration;
 use mock_llm::distribution::Written;
 use serde::Serialize;
 
-pub use budget::{Budget, BudgetMetric, Limit, Statistic, default_budgets, parse_share};
+pub use budget::{Budget, BudgetMetric, Limit, Spoilt, Statistic, default_budgets, parse_share};
+pub use file::WhiteSpace;
 pub use guard::AbortOn;
 pub use mock_llm::Problem;
 pub use place::{Place, Places};
@@ -52,6 +53,8 @@ pub struct Scenario {
     pub timeouts: Timeouts,
     /// When a run is given up.
     pub guards: Guards,
+    /// How exactly white space of replies is compared, where turns are traced.
+    pub white_space: WhiteSpace,
     /// Whether the target may be another model than our mock.
     pub real_model: bool,
     /// Names of the headers that are sent besides the protocol's.

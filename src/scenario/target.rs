@@ -62,6 +62,9 @@ pub struct Reference {
     /// Time that a turn waits besides.
     #[serde(rename = "fixed_latency_s", serialize_with = "optional_seconds")]
     pub fixed_latency: Option<Duration>,
+    /// What goes wrong on purpose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plants: Vec<String>,
 }
 
 /// Where accounts come from.
@@ -88,6 +91,14 @@ impl Target {
             Self::Embedded { .. } => "embedded",
             Self::OpenAi { .. } => "openai",
             Self::LibreChat { .. } => "librechat",
+        }
+    }
+
+    /// Whether the mock behind it can be asked.
+    pub fn has_mock(&self) -> bool {
+        match self {
+            Self::Embedded { .. } => true,
+            Self::OpenAi { mock_admin, .. } | Self::LibreChat { mock_admin, .. } => mock_admin.is_some(),
         }
     }
 

@@ -1,115 +1,18 @@
-//! The mock LLM's side of a run: its journal and its clock, read over its admin listener.
+//! Tracing: a turn's reply is known in advance, and the mock tells when it sent each token of it.
+//!
+//! [`Check`] holds the text against its script as it arrives. [`Tracer`] reads the mock's journal while a run
+//! goes on and finds the turns of users in it: where their time went, and how tokens came through.
 
-use mock_llm::Clock;
-use mock_llm::journal::{Page, Turn};
-use serde::de::DeserializeOwned;
-use url::Url;
+mod admin;
+mod align;
+mod check;
+mod join;
+mod offset;
+mod tracer;
 
-use crate::secret::Secret;
-
-/// The admin listener of a mock LLM.
-#[derive(Debug, Clone)]
-pub struct MockAdmin {
-    client: reqwest::Client,
-    base: Url,
-    token: Option<Secret>,
-}
-
-/// Why the mock's side cannot be seen.
-#[derive(Debug, thiserror::Error)]
-pub enum TraceError {
-    /// No answer, or none that can be read.
-    #[error("the mock's admin listener at {url} does not answer: {source}")]
-    Unreachable {
-        /// What was asked.
-        url: Url,
-        /// What reqwest said.
-        source: reqwest::Error,
-    },
-    /// An answer that is none of a mock LLM.
-    #[error("{url} answered {status}; is this the admin listener of mock-llm, and MOCK_LLM_ADMIN_TOKEN right?")]
-    Status {
-        /// What was asked.
-        url: Url,
-        /// What came back.
-        status: u16,
-    },
-}
-
-impl MockAdmin {
-    /// An admin listener at `base`; `client` is the run's shared one.
-    pub fn new(client: reqwest::Client, base: Url, token: Option<Secret>) -> Self {
-        Self { client, base, token }
-    }
-
-    /// Where it is.
-    pub fn base(&self) -> &Url {
-        &self.base
-    }
-
-    async fn get<T: DeserializeOwned>(&self, path_and_query: &str) -> Result<T, TraceError> {
-        // A path that is written here always joins.
-        let url = self.base.join(path_and_query).unwrap_or_else(|_| self.base.clone());
-        let unreachable =
-            |source: reqwest::Error| TraceError::Unreachable { url: url.clone(), source: source.without_url() };
-        let mut request = self.client.get(url.clone());
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
-        }
-        let response = request.send().await.map_err(unreachable)?;
-        if !response.status().is_success() {
-            return Err(TraceError::Status { url: url.clone(), status: response.status().as_u16() });
-        }
-        response.json().await.map_err(unreachable)
-    }
-
-    /// The mock's clocks now.
-    ///
-    /// # Errors
-    /// When the listener does not answer.
-    pub async fn clock(&self) -> Result<Clock, TraceError> {
-        self.get("/admin/clock").await
-    }
-
-    /// The models that the mock serves.
-    ///
-    /// # Errors
-    /// When the listener does not answer.
-    pub async fn models(&self) -> Result<Vec<String>, TraceError> {
-        let behaviour: serde_json::Value = self.get("/admin/behaviour").await?;
-        Ok(behaviour["models"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect())
-    }
-
-    /// The number of the newest turn that has ended.
-    ///
-    /// # Errors
-    /// When the listener does not answer.
-    pub async fn newest(&self) -> Result<u64, TraceError> {
-        let page: Page = self.get("/admin/turns?limit=1").await?;
-        Ok(page.newest)
-    }
-
-    /// The page of the journal after turn number `after`.
-    ///
-    /// # Errors
-    /// When the listener does not answer.
-    pub async fn page(&self, after: u64) -> Result<Page, TraceError> {
-        self.get(&format!("/admin/turns?after={after}")).await
-    }
-
-    /// All turns after number `after` that have ended by now.
-    ///
-    /// # Errors
-    /// When the listener does not answer.
-    pub async fn turns(&self, after: u64) -> Result<Vec<Turn>, TraceError> {
-        let (mut turns, mut after) = (Vec::new(), after);
-        loop {
-            let page = self.page(after).await?;
-            turns.extend(page.turns);
-            after = page.next;
-            if !page.more {
-                return Ok(turns);
-            }
-        }
-    }
-}
+pub use crate::scenario::WhiteSpace;
+pub use admin::{MockAdmin, TraceError};
+pub use check::Check;
+pub use join::{Spoken, join};
+pub use offset::Offset;
+pub use tracer::{Tracer, Traces, Tracing};

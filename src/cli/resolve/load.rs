@@ -12,7 +12,8 @@ use crate::grade::Verdict;
 use crate::scenario::file::{BudgetsSection, LoadSection, Text};
 use crate::scenario::{Budget, BudgetMetric, Load, Prompts, Tier, default_budgets, ladder, parse_share};
 
-pub(super) fn load(wish: &Wish, problems: &mut Problems<'_>) -> Load {
+/// `traced` tells whether turns will be found in the journal of our mock.
+pub(super) fn load(wish: &Wish, traced: bool, problems: &mut Problems<'_>) -> Load {
     let (section, journey) = (&wish.file.load, &wish.file.journey);
     let (ramp, steady, steady_max, think) = if wish.file.quick.unwrap_or(false) {
         (Duration::from_secs(2), Duration::from_secs(8), Duration::from_secs(8), "lognormal 2s 6s")
@@ -40,7 +41,7 @@ pub(super) fn load(wish: &Wish, problems: &mut Problems<'_>) -> Load {
         problems.add("journey.turns", "should be 1 or more");
     }
     Load {
-        tiers: tiers(wish, problems),
+        tiers: tiers(wish, traced, problems),
         ramp,
         steady,
         steady_max,
@@ -70,14 +71,14 @@ fn prompts(name: Option<&str>, problems: &mut Problems<'_>) -> Prompts {
     problems.take("journey.prompts", read).unwrap_or_else(fallback)
 }
 
-fn tiers(wish: &Wish, problems: &mut Problems<'_>) -> Vec<Tier> {
+fn tiers(wish: &Wish, traced: bool, problems: &mut Problems<'_>) -> Vec<Tier> {
     let sections = &wish.file.tiers;
     for (index, section) in sections.iter().enumerate() {
         if sections[..index].iter().any(|before| before.users == section.users) {
             problems.add(&format!("tiers[{index}].users"), "another tier has as many users");
         }
     }
-    let common = budgets(wish, problems);
+    let common = budgets(wish, traced, problems);
     let sizes = sizes(wish, problems);
     // Where flags say how many, tiers of the file may be left out; where the file says it, none is.
     let strays = (0..sections.len()).filter(|index| !sizes.contains(&sections[*index].users));
@@ -145,15 +146,15 @@ fn sizes(wish: &Wish, problems: &mut Problems<'_>) -> Vec<u32> {
 }
 
 /// The budgets for every tier: those that were written, or the default ones; the last of a metric
-/// and statistic counts. That of the error rate always stands: latencies of turns that completed say
-/// nothing about a target that breaks most of them off.
-fn budgets(wish: &Wish, problems: &mut Problems<'_>) -> Vec<Budget> {
-    let mut budgets = default_budgets();
+/// and statistic counts. Those of the error rate and of spoilt replies always stand: latencies of turns
+/// that completed say nothing about a target that breaks most of them off.
+fn budgets(wish: &Wish, traced: bool, problems: &mut Problems<'_>) -> Vec<Budget> {
+    let mut budgets = default_budgets(traced);
     let written = written(&wish.file.budgets, "budgets", problems);
     let typed = wish.budgets.iter().filter_map(|text| problems.take("--budget", Budget::parse(text)));
     let given: Vec<Budget> = written.into_iter().chain(typed).collect();
     if !given.is_empty() || !wish.budgets.is_empty() {
-        budgets.retain(|budget| budget.metric == BudgetMetric::ErrorRate);
+        budgets.retain(|budget| !matches!(budget.metric, BudgetMetric::Latency(..)));
     }
     override_with(&mut budgets, &given);
     budgets

@@ -88,7 +88,9 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
     };
     let target = target::target(file, what_for, &mut problems);
     let embedded = matches!(target, Some(Target::Embedded { .. }));
-    let load = load::load(&wish, &mut problems);
+    let real_model = file.target.real_model.unwrap_or(false);
+    let traced = !real_model && target.as_ref().is_some_and(Target::has_mock);
+    let load = load::load(&wish, traced, &mut problems);
     if let (Some(Target::LibreChat { .. }), For::Running) = (&target, what_for) {
         let peak = load.tiers.last().map_or(0, |tier| tier.users);
         secrets.accounts = secrets::accounts(file, peak, &secrets, &mut problems);
@@ -118,7 +120,8 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
         fail_on_warn: file.verdict.fail_on == Some(FailOn::Warn),
         timeouts,
         guards,
-        real_model: file.target.real_model.unwrap_or(false),
+        white_space: file.target.white_space.unwrap_or_default(),
+        real_model,
         headers: secrets::header_names(&wish),
         ca_file: file.target.ca_file.clone(),
         insecure: file.target.insecure.unwrap_or(false),

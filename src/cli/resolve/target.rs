@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mock_llm::behaviour::Behaviour;
 use mock_llm::distribution::parse_duration;
+use reference_chat::Plant;
 use serde_json::Value;
 use url::Url;
 
@@ -98,11 +99,15 @@ fn embedded(file: &ScenarioFile, problems: &mut Problems<'_>) -> Option<Target> 
     if !(1..=256).contains(&workers) {
         problems.add("reference.workers", "should be from 1 to 256");
     }
+    for text in &section.plants {
+        problems.take("reference.plants", Plant::parse(text));
+    }
     let mut cost = |name: &str, text: &Option<String>| {
         let cost = text.as_deref().map(|text| problems.take(&format!("reference.{name}"), parse_duration(text)));
         cost.flatten()
     };
     let reference = Reference {
+        plants: section.plants.clone(),
         workers: workers as usize,
         default_limits: section.default_limits.unwrap_or(false),
         one_step: section.one_step.unwrap_or(false),

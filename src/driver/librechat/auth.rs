@@ -119,10 +119,12 @@ impl LibreChat {
     ) -> Result<(), Failure> {
         let began = crate::clock::monotonic();
         let done = self.renew(session, exchange).await;
+        let took = crate::clock::monotonic() - began;
+        exchange.turn.renewal += took;
         let outcome = done.as_ref().map_or_else(|failure| failure.outcome, |()| Outcome::Completed);
         // A token that is minted here costs the deployment nothing.
         if self.accounts[session.account].credentials.asks() {
-            exchange.live.renewed(outcome, crate::clock::monotonic() - began);
+            exchange.live.renewed(outcome, took);
         }
         done
     }

@@ -9,13 +9,21 @@ use serde_json::value::RawValue;
 use crate::driver::exchange::Failure;
 use crate::driver::stream::{Reader, Said};
 use crate::net::sse::Event;
-use crate::record::Outcome;
+use crate::record::{Checked, Outcome};
+use crate::secret::Secret;
+use crate::trace::Check;
 
-/// What a turn's stream has told so far.
+/// What a turn's stream has told so far. Its text is counted, and checked where it is known; it is not kept.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
-    /// The text that arrived, delta by delta.
-    pub(super) text: String,
+    /// The words that arrived, delta by delta.
+    words: Words,
+    /// The check of what arrived.
+    check: Option<Check>,
+    /// Tokens that arrived, by that check.
+    tokens: u64,
+    /// The text itself, for tests of the decoding.
+    pub(super) kept: Option<String>,
     /// The conversation, where the stream names it.
     pub(super) conversation: Option<String>,
     /// What the terminal event said.
@@ -35,17 +43,79 @@ pub(super) struct Ending {
     pub(super) aborted: bool,
 }
 
-impl Reply {
-    /// Words of the whole text that no delta brought: lost on the way to this stream, though a
-    /// reload of the page would show them.
-    pub(super) fn unseen(&self) -> u64 {
-        let whole = self.ending.as_ref().map_or(0, |ending| words(&ending.text));
-        whole.saturating_sub(words(&self.text))
+/// Counts words, whatever pieces they come in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Words {
+    count: u64,
+    inside: bool,
+}
+
+impl Words {
+    fn of(text: &str) -> Self {
+        let mut words = Self::default();
+        words.feed(text);
+        words
+    }
+
+    fn feed(&mut self, text: &str) {
+        for character in text.chars() {
+            let inside = !character.is_whitespace();
+            self.count += u64::from(inside && !self.inside);
+            self.inside = inside;
+        }
     }
 }
 
-fn words(text: &str) -> u64 {
-    text.split_whitespace().count() as u64
+impl Reply {
+    /// A reply that is checked, where there is a check.
+    pub(super) fn new(check: Option<Check>) -> Self {
+        Self { check, ..Self::default() }
+    }
+
+    /// Words of the whole text that no delta brought: lost on the way to this stream, though a
+    /// reload of the page would show them.
+    pub(super) fn late(&self) -> u64 {
+        let whole = self.ending.as_ref().map_or(0, |ending| Words::of(&ending.text).count);
+        whole.saturating_sub(self.words.count)
+    }
+
+    /// What the check has found, where there is one; `whole` tells whether the reply's end must have come.
+    ///
+    /// Tokens that no delta brought, though the whole text has them, came late and are no flaw. A text that
+    /// came right and is told wrong at its end has the flaws of that.
+    pub(super) fn checked(&mut self, whole: bool, secrets: impl FnOnce() -> Vec<Secret>) -> Option<Checked> {
+        let check = self.check.take()?;
+        let told = self.ending.as_ref().map(|ending| ending.text.as_str()).filter(|text| !text.is_empty());
+        let mut again = check.again();
+        again.feed(told.unwrap_or_default());
+        let secrets = if check.is_astray() || again.is_astray() { secrets() } else { Vec::new() };
+        let deltas = check.finish(whole, &secrets);
+        if told.is_none() {
+            return Some(deltas);
+        }
+        let told = again.finish(whole, &secrets);
+        if deltas.flaws.total() == 0 {
+            return Some(if told.flaws.total() > 0 { told } else { deltas });
+        }
+        if deltas.flaws.total() == deltas.flaws.lost && told.flaws.total() == 0 {
+            // Of an end that did not come the check knows only that something is missing.
+            let behind = told.position.saturating_sub(deltas.position);
+            let late = if deltas.ended || !whole { deltas.flaws.lost } else { deltas.flaws.lost - 1 + behind };
+            return Some(Checked { late, ..told });
+        }
+        Some(deltas)
+    }
+
+    /// Text arrived; gives the tokens that began with it.
+    fn arrive(&mut self, text: &str) -> u64 {
+        self.words.feed(text);
+        if let Some(kept) = &mut self.kept {
+            kept.push_str(text);
+        }
+        let tokens = self.check.as_mut().map_or(1, |check| check.feed(text));
+        self.tokens += tokens;
+        tokens
+    }
 }
 
 impl Reader for Reply {
@@ -96,8 +166,7 @@ impl Reply {
         let mut tokens = 0;
         for part in data.delta.content {
             if let Some(text) = part.text() {
-                self.text.push_str(text);
-                tokens += 1;
+                tokens += self.arrive(text);
             }
         }
         if tokens > 0 { Said::Tokens(tokens) } else { Said::Other }
@@ -109,8 +178,20 @@ impl Reply {
         let state: ResumeState<'_> = serde_json::from_str(state.get())
             .map_err(|error| Failure::new(Outcome::Protocol, format!("a `sync` event without its state: {error}")))?;
         let text: String = state.aggregated_content.iter().filter_map(Part::text).collect();
-        let new = words(&text).saturating_sub(words(&self.text));
-        self.text = text;
+        let before = (self.words.count, std::mem::take(&mut self.tokens));
+        self.words = Words::default();
+        if let Some(check) = &mut self.check {
+            check.restart();
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.clear();
+        }
+        self.arrive(&text);
+        let new = if self.check.is_some() {
+            self.tokens.saturating_sub(before.1)
+        } else {
+            self.words.count.saturating_sub(before.0)
+        };
         let mut tokens = new;
         for frame in pending {
             match self.take(frame)? {

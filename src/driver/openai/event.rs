@@ -1,6 +1,7 @@
 //! One event of a chat completion stream, read without I/O and, where its text is not wanted,
 //! without a copy: this is done for every token.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -11,10 +12,13 @@ use crate::driver::exchange::Failure;
 use crate::driver::stream::{Reader, Said};
 use crate::net::sse::Event;
 use crate::record::Outcome;
+use crate::trace::Check;
 
-/// Reads chunks; keeps the reply's text where the conversation goes on.
+/// Reads chunks; keeps the reply's text where the conversation goes on, and checks it where it is known.
+#[derive(Default)]
 pub(super) struct ChunkReader {
     pub(super) reply: Option<String>,
+    pub(super) check: Option<Check>,
 }
 
 impl Reader for ChunkReader {
@@ -22,33 +26,44 @@ impl Reader for ChunkReader {
     const STRICT: bool = true;
 
     fn read(&mut self, event: &Event<'_>) -> Result<Said, Failure> {
-        read_chunk(event.data, &mut self.reply)
+        self.read_chunk(event.data)
     }
 }
 
-/// Reads one event's data; appends its text to `reply`, where that is wanted.
-fn read_chunk(data: &[u8], reply: &mut Option<String>) -> Result<Said, Failure> {
-    if data == b"[DONE]" {
-        return Ok(Said::Done(0));
-    }
-    let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
-        Failure::new(Outcome::Protocol, format!("{error} in the event: {}", String::from_utf8_lossy(data)))
-    })?;
-    if let Some(error) = chunk.error {
-        return Err(Failure::new(Outcome::ErrorEvent, error.get()));
-    }
-    let content =
-        chunk.choices.and_then(|choices| choices.0).and_then(|choice| choice.delta).and_then(|delta| delta.content);
-    match content.map(RawValue::get) {
-        None | Some("null" | "\"\"") => Ok(Said::Other),
-        Some(text) => {
-            if let Some(reply) = reply {
-                let text: String = serde_json::from_str(text)
-                    .map_err(|_| Failure::new(Outcome::Protocol, format!("content that is no text: {text}")))?;
-                reply.push_str(&text);
-            }
-            Ok(Said::Tokens(1))
+impl ChunkReader {
+    /// Reads one event's data.
+    fn read_chunk(&mut self, data: &[u8]) -> Result<Said, Failure> {
+        if data == b"[DONE]" {
+            return Ok(Said::Done(0));
         }
+        let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
+            Failure::new(Outcome::Protocol, format!("{error} in the event: {}", String::from_utf8_lossy(data)))
+        })?;
+        if let Some(error) = chunk.error {
+            return Err(Failure::new(Outcome::ErrorEvent, error.get()));
+        }
+        let content =
+            chunk.choices.and_then(|choices| choices.0).and_then(|choice| choice.delta).and_then(|delta| delta.content);
+        match content.map(RawValue::get) {
+            None | Some("null" | "\"\"") => Ok(Said::Other),
+            Some(_) if self.reply.is_none() && self.check.is_none() => Ok(Said::Tokens(1)),
+            Some(text) => {
+                let text = plain(text)?;
+                if let Some(reply) = &mut self.reply {
+                    reply.push_str(&text);
+                }
+                Ok(Said::Tokens(self.check.as_mut().map_or(1, |check| check.feed(&text))))
+            }
+        }
+    }
+}
+
+/// The text of a JSON string, borrowed where it has no escapes.
+fn plain(json: &str) -> Result<Cow<'_, str>, Failure> {
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
+        _ => serde_json::from_str(json)
+            .map_err(|_| Failure::new(Outcome::Protocol, format!("content that is no text: {json}"))),
     }
 }
 
@@ -99,15 +114,15 @@ mod tests {
     use super::*;
 
     fn said(data: &str) -> Result<(&'static str, String), Outcome> {
-        let mut reply = Some(String::new());
-        match read_chunk(data.as_bytes(), &mut reply) {
+        let mut reader = ChunkReader { reply: Some(String::new()), check: None };
+        match reader.read_chunk(data.as_bytes()) {
             Ok(said) => {
                 let said = match said {
                     Said::Tokens(_) => "token",
                     Said::Done(_) => "done",
                     Said::Other => "other",
                 };
-                Ok((said, reply.unwrap_or_default()))
+                Ok((said, reader.reply.unwrap_or_default()))
             }
             Err(failure) => Err(failure.outcome),
         }

@@ -6,6 +6,7 @@ use super::axis::{Vertical, horizontal};
 use super::{Figure, LEFT, RIGHT, at, canvas, line, marker};
 use crate::lang::Texts;
 use crate::metric::Metric;
+use crate::report::view::Group;
 use crate::report::words;
 use crate::result::{BudgetResult, MetricResult, RunResult, TierResult};
 
@@ -76,7 +77,7 @@ fn figure(id: &'static str, metric: Metric, title: String, result: &RunResult, t
     };
     let legend = PICKS.iter().enumerate().map(|(series, (name, _))| (series, (*name).to_owned())).collect();
     let svg = canvas(id, HEIGHT, &title, &content);
-    Some(Figure { id, title, note: texts.get("chart-latency-note"), legend, areas: false, svg })
+    Some(Figure { group: Group::Run, id, title, note: texts.get("chart-latency-note"), legend, areas: false, svg })
 }
 
 /// The bounds of a budget with their labels; one, where they are the same.

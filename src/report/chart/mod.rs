@@ -4,12 +4,14 @@
 mod axis;
 mod latency;
 mod outcome;
+mod parts;
 mod percentile;
 mod timeline;
 
 use maud::{Markup, html};
 
 use crate::lang::Texts;
+use crate::report::view::Group;
 use crate::result::RunResult;
 
 /// The size of a chart in its own units, which are pixels on a small screen.
@@ -23,6 +25,7 @@ const SERIES: usize = 6;
 /// A chart with what belongs around it.
 pub(super) struct Figure {
     pub(super) id: &'static str,
+    pub(super) group: Group,
     pub(super) title: String,
     /// What the chart shows, for who cannot see it and for who wonders.
     pub(super) note: String,
@@ -36,6 +39,9 @@ pub(super) struct Figure {
 /// The charts of a result that has anything to draw.
 pub(super) fn all(result: &RunResult, texts: &Texts) -> Vec<Figure> {
     [
+        parts::ttft(result, texts),
+        parts::turn(result, texts),
+        parts::waterfall(result, texts),
         latency::ttft(result, texts),
         latency::turn(result, texts),
         percentile::curve(result, texts),
@@ -97,8 +103,8 @@ fn area(series: usize, (x, y): (f64, f64), (width, height): (f64, f64)) -> Marku
     }
 }
 
-/// The hatchings of areas, by series; the first has none.
-fn patterns() -> Markup {
+/// The hatchings of areas, by series, once for all charts of a page; the first series has none.
+pub(super) fn patterns() -> Markup {
     let hatches = [
         "M0,8 L8,0 M-2,2 L2,-2 M6,10 L10,6",
         "M0,0 L8,8 M-2,6 L2,10 M6,-2 L10,2",
@@ -107,13 +113,13 @@ fn patterns() -> Markup {
         "M0,0 L8,8 M0,8 L8,0",
     ];
     html! {
-        defs {
+        svg class="patterns" width="0" height="0" aria-hidden="true" xmlns="http://www.w3.org/2000/svg" { defs {
             @for (index, path) in hatches.iter().enumerate() {
                 pattern id=(format!("hatch{}", index + 1)) width="8" height="8" patternUnits="userSpaceOnUse" {
                     path class="hatch" d=(path) {}
                 }
             }
-        }
+        } }
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::axis::horizontal;
-use super::{Figure, LEFT, RIGHT, SERIES, area, at, canvas, patterns};
+use super::{Figure, LEFT, RIGHT, SERIES, area, at, canvas};
 use crate::lang::Texts;
 use crate::report::section::NAME;
+use crate::report::view::Group;
 use crate::report::words;
 use crate::result::{RunResult, TierResult};
 use crate::secret::escaped;
@@ -27,7 +28,6 @@ pub(super) fn shares(result: &RunResult, texts: &Texts) -> Option<Figure> {
     let ticks: Vec<(f64, String)> =
         [0.0, 0.25, 0.5, 0.75, 1.0].into_iter().map(|share| (place(share), words::share(share))).collect();
     let content = html! {
-        (patterns())
         @for (row, tier) in tiers.iter().enumerate() {
             (bar(tier, 8.0 + ROW * row as f64, &kinds, texts))
         }
@@ -43,7 +43,15 @@ pub(super) fn shares(result: &RunResult, texts: &Texts) -> Option<Figure> {
         legend.push((SERIES - 1, texts.get("outcomes-rest")));
     }
     let svg = canvas("outcomes", height, &title, &content);
-    Some(Figure { id: "outcomes", title, note: texts.get("chart-outcomes-note"), legend, areas: true, svg })
+    Some(Figure {
+        group: Group::Run,
+        id: "outcomes",
+        title,
+        note: texts.get("chart-outcomes-note"),
+        legend,
+        areas: true,
+        svg,
+    })
 }
 
 /// The outcomes with their series: success first, then the most frequent; the rest shares the last.

@@ -7,6 +7,7 @@ use super::axis::{Vertical, horizontal};
 use super::{Figure, LEFT, RIGHT, SERIES, canvas, line, marker};
 use crate::lang::Texts;
 use crate::metric::Metric;
+use crate::report::view::Group;
 use crate::report::words;
 use crate::result::RunResult;
 
@@ -52,7 +53,15 @@ pub(super) fn curve(result: &RunResult, texts: &Texts) -> Option<Figure> {
     let title = texts.get("chart-percentiles");
     let legend = curves.into_iter().map(|(name, _)| name).enumerate().collect();
     let svg = canvas("percentiles", HEIGHT, &title, &content);
-    Some(Figure { id: "percentiles", title, note: texts.get("chart-percentiles-note"), legend, areas: false, svg })
+    Some(Figure {
+        group: Group::Run,
+        id: "percentiles",
+        title,
+        note: texts.get("chart-percentiles-note"),
+        legend,
+        areas: false,
+        svg,
+    })
 }
 
 /// Each further nine of a quantile takes as much room as the one before.

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::axis::{Vertical, horizontal, round_step};
 use super::{Figure, LEFT, RIGHT, at, canvas, line, marker};
 use crate::lang::Texts;
+use crate::report::view::Group;
 use crate::report::words;
 use crate::result::{RunResult, TierResult, TimelinePoint};
 
@@ -69,6 +70,7 @@ pub(super) fn timeline(result: &RunResult, texts: &Texts) -> Option<Figure> {
     let title = texts.get("chart-timeline");
     let svg = canvas("timeline", HEIGHT, &title, &content);
     Some(Figure {
+        group: Group::Run,
         id: "timeline",
         title,
         note: texts.get("chart-timeline-note"),
