@@ -62,6 +62,14 @@ export CAPACITY_CHECK_CHROMIUM="$chromium"
 CAPACITY_CHECK_AXE="$(realpath "$tools/axe.min.js")"
 export CAPACITY_CHECK_AXE
 
+# nginx, to stand between deployment and user. Debian keeps it where only root's PATH looks.
+nginx="$(PATH="$PATH:/usr/sbin" command -v nginx || true)"
+if [ -z "$nginx" ]; then
+  install nginx-light
+  nginx="$(PATH="$PATH:/usr/sbin" command -v nginx)"
+fi
+export CAPACITY_CHECK_NGINX="$nginx"
+
 command -v cargo >/dev/null || {
   echo "tests/run.sh: no cargo found; install the Rust toolchain first (README.md, 'What you need')" >&2
   exit 1

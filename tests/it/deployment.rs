@@ -49,7 +49,7 @@ fn counts_equal_the_mock_s_journal() {
         assert_eq!(result.totals.outcomes.keys().collect::<Vec<_>>(), ["completed"], "{ran}");
         assert_eq!(result.totals.started, turns.len() as u64, "{ran}");
         assert_eq!(result.totals.tokens, turns.iter().map(|turn| turn.tokens).sum::<u64>(), "{ran}");
-        assert_eq!((result.totals.unseen_tokens, result.totals.resumes), (0, 0), "{ran}");
+        assert_eq!((result.totals.late_tokens, result.totals.resumes), (0, 0), "{ran}");
         assert_eq!((result.target.kind.as_str(), result.target.endpoint.as_deref()), ("librechat", Some("Mock")));
         assert_eq!(result.steps[&Step::PageLoad].outcomes["completed"], 8, "everybody loads the page once");
         // Minted tokens ask nobody: there is no login to measure.

@@ -130,7 +130,7 @@ fn what_is_clear_is_decided() {
             .collect()
     };
     let steady = Duration::from_secs(120);
-    let budgets = capacity_check::scenario::default_budgets();
+    let budgets = capacity_check::scenario::default_budgets(false);
     assert_eq!(verdict(steady, &turns(300_000.0, 0.0), &budgets), Verdict::Pass);
     assert_eq!(verdict(steady, &turns(5_000_000.0, 0.0), &budgets), Verdict::Fail);
     assert_eq!(verdict(steady, &turns(1_500_000.0, 0.0), &budgets), Verdict::Warn);
@@ -162,7 +162,7 @@ fn more_seconds(result: &RunResult) -> Option<u64> {
 
 #[test]
 fn an_expectation_that_is_met_passes_and_a_missed_one_does_not() {
-    let budgets = capacity_check::scenario::default_budgets();
+    let budgets = capacity_check::scenario::default_budgets(false);
     let steady = Duration::from_secs(120);
     let tiers = |second: f64| {
         let small = tier(50, 20.0, steady, &turns(1, steady, 2.6, 260_000.0));

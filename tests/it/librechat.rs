@@ -35,7 +35,7 @@ fn both_wire_versions_give_every_token_and_go_on() {
             for number in 0..3 {
                 let prompt = Prompt { text: format!("turn {number}"), opens: number == 0, ..hello() };
                 let turn = say(&driver, &mut session, prompt).await;
-                assert_eq!((turn.outcome, turn.tokens, turn.unseen), (Outcome::Completed, 12, 0), "{}", turn.detail);
+                assert_eq!((turn.outcome, turn.tokens, turn.late), (Outcome::Completed, 12, 0), "{}", turn.detail);
                 assert!(turn.sent.is_some() && turn.first_token.is_some());
                 assert!(turn.first_token.unwrap().latest - turn.sent.unwrap() >= 20_000_000, "the mock's own 20 ms");
             }
@@ -271,9 +271,9 @@ fn a_late_subscriber_over_redis_misses_the_beginning_and_it_is_counted() {
         let late = Proxy::start(reference.address, Harm { hold: Duration::from_millis(300), ..Harm::default() });
         let turn = one(&chat(&late.base));
         assert_eq!(turn.outcome, Outcome::Completed, "{}", turn.detail);
-        assert_eq!(turn.tokens + turn.unseen, 20);
+        assert_eq!(turn.tokens + turn.late, 20);
         // In memory the first subscriber is given what came before it.
-        assert_eq!(turn.unseen > 0, shared, "{} unseen", turn.unseen);
+        assert_eq!(turn.late > 0, shared, "{} late", turn.late);
     }
 }
 
@@ -306,7 +306,7 @@ fn a_cancelled_turn_ends_with_what_had_come() {
             let turn = say(&driver, &mut session, prompt).await;
             assert_eq!(turn.outcome, Outcome::Aborted, "{}", turn.detail);
             assert!((3..50).contains(&turn.tokens), "{}", turn.tokens);
-            assert_eq!(turn.unseen, 0);
+            assert_eq!(turn.late, 0);
         });
         until("the mock sees that the caller has gone", || !mock.turns().is_empty());
         let turns = mock.turns();

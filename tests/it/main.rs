@@ -20,4 +20,5 @@ mod stamps;
 mod stopping;
 mod support;
 mod tls;
+mod tracing;
 mod transcripts;

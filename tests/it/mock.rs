@@ -179,7 +179,7 @@ fn behaviour_changes_at_run_time_and_bad_behaviour_does_not() {
 fn an_admin_listener_beyond_loopback_wants_a_token() {
     let listen = |address: &str| std::net::TcpListener::bind(address).unwrap();
     let serve = |admin, token: Option<&str>| {
-        let options = mock_llm::Options { admin_token: token.map(str::to_owned) };
+        let options = mock_llm::Options { admin_token: token.map(str::to_owned), ..Default::default() };
         let behaviour = mock_llm::behaviour::Behaviour::default();
         crate::support::runtime().block_on(mock_llm::serve(listen("127.0.0.1:0"), admin, behaviour, options, async {}))
     };

@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock};
 
 use capacity_check::clock::{MILLISECOND, Nanos, SECOND};
 use capacity_check::metric::Metric;
-use capacity_check::record::{Arrival, Outcome, Record, Recorder, Stages, Turn, Window};
+use capacity_check::record::{Arrival, Batch, Outcome, Record, Recorder, Stages, Turn, Window};
 use capacity_check::result::{BlockResult, failed_metrics, metrics};
 use proptest::prelude::*;
 
@@ -44,12 +44,22 @@ prop_compose! {
             let sum: Nanos = gaps.iter().map(|gap| Nanos::from(*gap) * 1_000).sum();
             turn.last_token = Some(first.latest + sum);
             turn.tokens = gaps.len() as u64 + 1;
-            turn.gaps = gaps;
+            turn.arrivals = batches(&gaps);
         }
         turn.ended = turn.last_token.unwrap_or(started) + MILLISECOND;
         turn.outcome = outcome;
         turn
     }
+}
+
+/// Arrivals of one token each, so far apart.
+fn batches(gaps: &[u32]) -> Vec<Batch> {
+    let mut after_us = 0;
+    let rest = gaps.iter().map(|gap| {
+        after_us += gap;
+        Batch { after_us, tokens: 1 }
+    });
+    std::iter::once(Batch { after_us: 0, tokens: 1 }).chain(rest).collect()
 }
 
 fn record(turns: &[&Turn]) -> Record {

@@ -56,7 +56,7 @@ fn exchanges_of_running_servers_have_their_outcomes() {
     ] {
         let turn = turn(post, stream);
         assert_eq!((turn.outcome, turn.tokens), (outcome, tokens), "{post} {stream}: {}", turn.detail);
-        assert_eq!(turn.unseen, 0, "{post} {stream}");
+        assert_eq!(turn.late, 0, "{post} {stream}");
     }
 }
 

@@ -103,7 +103,7 @@ pub(crate) async fn say(driver: &Driver, session: &mut Session, prompt: Prompt) 
 
 /// What opens a conversation of one turn.
 pub(crate) fn hello() -> Prompt {
-    Prompt { text: "hello".to_owned(), opens: true, continues: false, cancel_after: None }
+    Prompt { text: "hello".to_owned(), opens: true, continues: false, cancel_after: None, trace: None }
 }
 
 /// A proxy that cuts streams, or holds their requests back.

@@ -53,6 +53,11 @@ pub(crate) struct Mock {
 impl Mock {
     /// Starts a mock with this behaviour, as TOML.
     pub(crate) fn start(toml: &str) -> Self {
+        Self::with_options(toml, mock_llm::Options::default())
+    }
+
+    /// The same, told more.
+    pub(crate) fn with_options(toml: &str, options: mock_llm::Options) -> Self {
         let behaviour = Behaviour::from_toml(toml).expect("the behaviour of a test is right");
         let (api, admin) = (listen(), listen());
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("an address"));
@@ -62,7 +67,7 @@ impl Mock {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            let served = mock_llm::serve(api, admin, behaviour, mock_llm::Options::default(), shutdown);
+            let served = mock_llm::serve(api, admin, behaviour, options, shutdown);
             runtime().block_on(served).expect("the mock serves");
         });
         Self { api: api_url, admin: admin_url, stop: Some(stop), thread: Some(thread) }
@@ -165,6 +170,8 @@ pub(crate) fn tool() -> Command {
         .env_remove("MOCK_LLM_ADMIN_TOKEN")
         .env_remove("JWT_SECRET")
         .env("LC_ALL", "C.UTF-8")
+        // Nobody's calibration but that of a test.
+        .env("XDG_STATE_HOME", "/nonexistent")
         .stdin(Stdio::null());
     command
 }
@@ -266,7 +273,7 @@ pub(crate) fn driver(base: &str, model: &str, limits: Limits, tls: &TlsSettings)
 
 /// One turn in a session.
 pub(crate) async fn turn_in(driver: &Driver, session: &mut Session) -> Turn {
-    let prompt = Prompt { text: "hello".to_owned(), opens: true, continues: false, cancel_after: None };
+    let prompt = Prompt { text: "hello".to_owned(), opens: true, continues: false, cancel_after: None, trace: None };
     let now = clock::monotonic();
     let mut turn = Turn::new(now, now);
     driver.turn(session, &prompt, &mut turn, Live::nobody()).await;

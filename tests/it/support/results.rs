@@ -8,11 +8,12 @@ use capacity_check::clock::{MILLISECOND, Nanos, SECOND};
 use capacity_check::grade::Verdict;
 use capacity_check::metric::Metric;
 use capacity_check::record::{
-    Arrival, Example, Outcome, Recorder, Stages, Step, Steps, TierRecord, TimelinePoint, Turn, Window,
+    Arrival, Example, Finding, Flaw, Flaws, Joined, Outcome, Parts, Reading, Recorder, Relay, Stages, Step, Steps,
+    TierRecord, TierTrace, TimelinePoint, Turn, Window,
 };
 use capacity_check::result::{
-    Capacity, Counts, End, GeneratorResult, Machine, Reason, RunResult, SCHEMA_VERSION, TargetInfo, TierGenerator,
-    TierResult, Tool, failed_metrics, metrics, steps_of,
+    Calibration, Capacity, Counts, End, GeneratorResult, Machine, Reason, RunResult, SCHEMA_VERSION, TargetInfo,
+    TierGenerator, TierResult, Tool, TraceResult, failed_metrics, metrics, steps_of, tier_trace,
 };
 use capacity_check::scenario::{Budget, Tier, default_budgets};
 use capacity_check::verdict::judge;
@@ -53,9 +54,13 @@ pub(crate) fn recorded(steady: Duration, turns: &[Simulated]) -> TierRecord {
         } else {
             let latest = simulated.at + simulated.ttft_us as Nanos * 1_000;
             turn.first_token = Some(Arrival { latest, earliest: latest });
-            turn.gaps.clone_from(&simulated.gaps_us);
-            turn.tokens = turn.gaps.len() as u64 + 1;
-            let last = latest + turn.gaps.iter().map(|gap| Nanos::from(*gap) * 1_000).sum::<Nanos>();
+            turn.tokens = simulated.gaps_us.len() as u64 + 1;
+            turn.arrive(latest, 1);
+            let mut last = latest;
+            for gap in &simulated.gaps_us {
+                last += Nanos::from(*gap) * 1_000;
+                turn.arrive(last, 1);
+            }
             (turn.last_token, turn.ended, turn.outcome) = (Some(last), last, Outcome::Completed);
         }
         let place = recorder.begin(turn.intended);
@@ -80,6 +85,8 @@ pub(crate) fn tier(users: u32, from_s: f64, steady: Duration, turns: &[Simulated
         streams: turns.iter().map(busy_s).sum::<f64>() / steady.as_secs_f64(),
         metrics: metrics(&record),
         failed_metrics: failed_metrics(&record),
+        trace: None,
+        findings: Vec::new(),
         budgets: Vec::new(),
         generator: TierGenerator {
             cpu_cores: 0.1,
@@ -143,12 +150,14 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
             ports: 28_232,
             peak_rss_bytes: 40 << 20,
             clock_steps: 0,
+            calibration: None,
             machine: Some(Machine {
                 system: "Linux 6.18".to_owned(),
                 cpu: "A simulated CPU".to_owned(),
                 memory_bytes: 8 << 30,
             }),
         },
+        trace: None,
         steps: Default::default(),
     }
 }
@@ -196,7 +205,115 @@ pub(crate) fn turns(seed: u64, steady: Duration, rate: f64, ttft_us: f64) -> Vec
 
 /// The tiers of a run, with the default budgets.
 pub(crate) fn planned(users: &[u32]) -> Vec<Tier> {
-    users.iter().map(|users| Tier { users: *users, expect: None, budgets: default_budgets() }).collect()
+    users.iter().map(|users| Tier { users: *users, expect: None, budgets: default_budgets(false) }).collect()
+}
+
+/// A tier of the same turns, found in the mock's journal: `before` microseconds before the LLM and ten more a token.
+fn traced(mut tier: TierResult, seed: u64, turns: u64, before: f64) -> TierResult {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let stages = Stages(vec![Window { ramp_from: 0, steady_from: 0, steady_to: Some(120 * SECOND) }]);
+    let metrics_kept = [Metric::TtftOverhead, Metric::TokenDelay].into_iter().collect();
+    let mut recorder = Recorder::new(Arc::new(RwLock::new(stages)), metrics_kept);
+    let mut trace = TierTrace::default();
+    for number in 0..turns {
+        let place = recorder.begin((number * 120 * SECOND as u64 / turns) as Nanos);
+        let before_llm = lognormal(&mut rng, before, 0.4) as u64;
+        let (llm_first, relay) = (lognormal(&mut rng, 200_000.0, 0.2) as u64, before_llm / 8);
+        let parts = Parts {
+            generator: 300,
+            connect: 400,
+            before_llm,
+            llm_first,
+            relay,
+            llm: llm_first + 1_000_000,
+            finalise: before_llm / 3,
+        };
+        let joined = Joined {
+            marker: format!("cc:fixture:{}:{number}", number % u64::from(tier.users)),
+            parts,
+            counts: true,
+            completed: true,
+            stamped: true,
+            delays: (0..50).map(|token| relay + token * 10).collect(),
+            relay: Relay { turns: 1, tokens: 50, arrivals: 50, held_us: 12_250, ..Relay::default() },
+            flaws: Flaws::default(),
+        };
+        recorder.traced(place, &joined);
+        trace.take(&joined);
+    }
+    let record = recorder.into_record().tiers.pop().unwrap_or_default();
+    tier.metrics.extend(metrics(&record));
+    tier.trace = Some(tier_trace(&trace));
+    tier
+}
+
+/// What the tracing of a whole run tells.
+fn tracing(same_host: bool) -> TraceResult {
+    let reading = |t_s: f64| Reading { t_s, offset_us: 1_204_300.0 + t_s * 12.0, uncertainty_us: 640.0 };
+    TraceResult {
+        white_space: "exact".to_owned(),
+        same_host,
+        offset_us: if same_host { 0.0 } else { 1_207_708.0 },
+        drift_ppm: if same_host { 0.0 } else { 12.0 },
+        uncertainty_us: if same_host { 0.0 } else { 410.0 },
+        readings: if same_host { Vec::new() } else { (0..60).map(|number| reading(f64::from(number) * 5.0)).collect() },
+        extra_llm_calls: 0,
+        retries: 0,
+        asides: 0,
+        lost_entries: 0,
+        missed: 0,
+        unreadable: None,
+    }
+}
+
+fn finding(flaw: Flaw, position: u64, got: &str) -> Finding {
+    let expected = "ocean paper 사과 lamp ribbon cloud".to_owned();
+    Finding { flaw, turn: "cc:fixture:7:3".to_owned(), position, expected, got: got.to_owned() }
+}
+
+/// Some replies are not what they should be, and a proxy holds them back.
+fn spoil(result: &mut RunResult) {
+    let tier = &mut result.tiers[1];
+    tier.counts.flaws = Flaws { leaked: 16, lost: 5, doubled: 2, reordered: 1, altered: 3 };
+    tier.counts.late_tokens = 9;
+    *tier.counts.outcomes.entry("leaked".to_owned()).or_default() += 2;
+    *tier.counts.outcomes.entry("corrupted".to_owned()).or_default() += 7;
+    tier.counts.errors += 9;
+    tier.findings = vec![
+        finding(Flaw::Leaked, 24, "ocean paper 4r7gr0v hurdle exact"),
+        finding(Flaw::Lost, 3, "ocean paper lamp ribbon"),
+        finding(Flaw::Altered, 8, "ocean paper 사과# lamp"),
+    ];
+    if let Some(trace) = &mut tier.trace {
+        trace.unjoined = 31;
+        trace.relay.arrivals = trace.relay.turns;
+        trace.relay.together = trace.relay.tokens / 2;
+        trace.relay.buffered_turns = trace.relay.turns;
+    }
+    result.totals.flaws = tier.counts.flaws;
+    result.totals.late_tokens = 9;
+    result.totals.outcomes.clone_from(&tier.counts.outcomes);
+    result.trace = Some(TraceResult {
+        extra_llm_calls: 12,
+        retries: 4,
+        asides: 8,
+        lost_entries: 3,
+        unreadable: Some("the mock's admin listener does not answer".to_owned()),
+        ..tracing(false)
+    });
+    result.generator.calibration = Some(calibration(20));
+}
+
+fn calibration(streams: u32) -> Calibration {
+    Calibration {
+        at: "2026-11-21T09:30:00Z".to_owned(),
+        version: "0.1.0".to_owned(),
+        shards: 1,
+        streams,
+        tokens_per_s: 12_040.0,
+        error_p50_us: 410,
+        error_p99_us: -1_930,
+    }
 }
 
 /// The results that golden files are made of, by name.
@@ -209,6 +326,7 @@ pub(crate) fn samples() -> Vec<(&'static str, RunResult)> {
     let near = turns(4, steady, 5.2, 700_000.0);
     let few = turns(5, steady, 0.3, 260_000.0);
     let asked = planned(&[50, 100]);
+    let in_advance = [50, 100].map(|users| Tier { users, expect: None, budgets: default_budgets(true) });
     let make = |tiers: Vec<TierResult>, planned: &[Tier], change: &dyn Fn(&mut RunResult)| {
         let mut result = result(tiers);
         change(&mut result);
@@ -230,6 +348,25 @@ pub(crate) fn samples() -> Vec<(&'static str, RunResult)> {
         ("pass", make(vec![first(), second(&calm(2, 5.2))], &asked, &logins)),
         ("warn", make(vec![first(), second(&near)], &asked, &|_| {})),
         ("fail", make(vec![first(), second(&slow)], &asked, &|_| {})),
+        (
+            "traced",
+            make(
+                vec![traced(first(), 11, 312, 9_000.0), traced(second(&calm(2, 5.2)), 12, 624, 61_000.0)],
+                &in_advance,
+                &|result| {
+                    result.trace = Some(tracing(true));
+                    result.generator.calibration = Some(calibration(600));
+                },
+            ),
+        ),
+        (
+            "leaked",
+            make(
+                vec![traced(first(), 11, 312, 9_000.0), traced(second(&calm(2, 5.2)), 12, 624, 61_000.0)],
+                &in_advance,
+                &spoil,
+            ),
+        ),
         ("expected", make(vec![first(), second(&slow)], &expected, &|_| {})),
         (
             "inconclusive",
@@ -248,7 +385,7 @@ pub(crate) fn samples() -> Vec<(&'static str, RunResult)> {
             "outcomes",
             make(vec![first(), second(&every_outcome(calm(8, 8.0)))], &asked, &|result| {
                 result.end = End::Guard(Reason::ErrorRate { share: 0.634, turns: 82, limit: 0.5 });
-                (result.totals.resumes, result.totals.retries, result.totals.unseen_tokens) = (3, 7, 41);
+                (result.totals.resumes, result.totals.retries, result.totals.late_tokens) = (3, 7, 41);
                 (result.target.mock, result.target.insecure) = (false, true);
                 // An older run kept an example that this one would not.
                 result.tiers[1].examples.push(Example { outcome: "other".to_owned(), detail: "x".to_owned() });
