@@ -1,15 +1,14 @@
 //! How far the tool's time to first token is from the mock's own journal.
 //!
 //! 500 streams of 20 tokens/s and 200 tokens, mock TTFT uniform 50 to 99 ms, same machine.
-//! Required: p50 and p99 from actual send within 5 ms of the journal.
+//! Required: from actual send within 2 ms of the journal at p50 and within 5 ms at p99.
 
 mod support;
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
 
 use capacity_check::metric::Metric;
-use support::{Mock, keep, quantile, run};
+use support::{Mock, keep, quantile, run, truth};
 
 const STEADY_S: u64 = 40;
 
@@ -32,23 +31,12 @@ fn main() {
     ];
     let result = run(&mock, &flags);
     let tier = &result.tiers[0];
-    let started = humantime::parse_rfc3339(&result.started_at).expect("a time");
-    let at = |seconds: f64| {
-        let since = (started + Duration::from_secs_f64(seconds)).duration_since(SystemTime::UNIX_EPOCH);
-        since.expect("after 1970").as_micros() as u64
-    };
-    let (from, to) = (at(tier.steady_from_s), at(tier.steady_from_s + tier.steady_s));
-    let mut truth: Vec<u64> = mock
-        .turns(0)
-        .iter()
-        .filter(|turn| (from..to).contains(&turn.received_us))
-        .filter_map(|turn| Some(turn.first_token_us? - turn.received_us))
-        .collect();
+    let mut truth = truth(&mock, &result, tier);
     let ours = &tier.metrics[&Metric::TtftFromSend];
     let (p50, p99) = (quantile(&mut truth, 0.5), quantile(&mut truth, 0.99));
     let error = |ours: u64, truth: u64| (ours as f64 - truth as f64) / 1e3;
     let (error50, error99) = (error(ours.p50_us, p50), error(ours.p99_us, p99));
-    let held = error50.abs() <= 5.0 && error99.abs() <= 5.0;
+    let held = error50.abs() <= 2.0 && error99.abs() <= 5.0;
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -63,7 +51,7 @@ fn main() {
     let p99_ms = |metric| tier.metrics.get(&metric).map_or(0.0, |metric| metric.p99_us as f64 / 1e3);
     let _ = writeln!(
         text,
-        "Required: within 5 ms at both: {}. Start lag p99 {:.1} ms, receive lag p99 {:.1} ms, loop delay p99 {:.1} ms, \
+        "Required: within 2 ms at p50 and 5 ms at p99: {}. Start lag p99 {:.1} ms, receive lag p99 {:.1} ms, loop delay p99 {:.1} ms, \
          generator CPU {:.2} cores, {} of {} first tokens bounded, {} wider than 10 ms, verdict {}.",
         if held { "held" } else { "not held" },
         p99_ms(Metric::StartLag),
@@ -76,5 +64,5 @@ fn main() {
         result.verdict.name(),
     );
     keep("accuracy", &text);
-    assert!(held, "the error is above 5 ms");
+    assert!(held, "the error is above what is required");
 }

@@ -5,9 +5,9 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use capacity_check::result::RunResult;
+use capacity_check::result::{RunResult, TierResult};
 use mock_llm::cli::Listening;
 use mock_llm::journal::{Page, Turn};
 
@@ -117,16 +117,41 @@ pub(crate) fn run(mock: &Mock, flags: &[&str]) -> RunResult {
 
 /// Runs the tool and gives its result.
 pub(crate) fn run_tool(flags: &[&str]) -> RunResult {
+    run_beside(Command::new(TOOL), flags, |_| {})
+}
+
+/// Runs the tool as `command` starts it, does something meanwhile to the process of this number, and gives the
+/// result. What is done must end when the process does.
+pub(crate) fn run_beside(mut command: Command, flags: &[&str], meanwhile: impl FnOnce(u32) + Send) -> RunResult {
     let out = tempfile::tempdir().expect("a folder");
-    let output = Command::new(TOOL)
+    let child = command
         .args(["--no-progress", "--json", "--out"])
         .arg(out.path())
         .args(flags)
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .output()
+        .spawn()
         .expect("the tool runs");
+    let pid = child.id();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || meanwhile(pid));
+        child.wait_with_output().expect("the tool ends")
+    });
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Of each turn that the mock received in a tier's steady phase, its own time to first token, in microseconds.
+pub(crate) fn truth(mock: &Mock, result: &RunResult, tier: &TierResult) -> Vec<u64> {
+    let started = humantime::parse_rfc3339(&result.started_at).expect("a time");
+    let at = |seconds: f64| {
+        let since = (started + Duration::from_secs_f64(seconds)).duration_since(SystemTime::UNIX_EPOCH);
+        since.expect("after 1970").as_micros() as u64
+    };
+    let window = at(tier.steady_from_s)..at(tier.steady_from_s + tier.steady_s);
+    let turns = mock.turns(0);
+    let within = turns.iter().filter(|turn| window.contains(&turn.received_us));
+    within.filter_map(|turn| Some(turn.first_token_us? - turn.received_us)).collect()
 }
 
 /// A quantile of values in any order.
