@@ -24,6 +24,8 @@ Examples:
       What stands in a file; `plan --scenario FILE` says beforehand what it will do.
   capacity-check report reports/latest/result.json --format md,html --lang ko
       The report once more, from the result alone.
+  capacity-check calibrate
+      What this machine carries as a generator, in 20 s.
   capacity-check mock-llm --ttft 'lognormal 300ms 900ms' --slots 64
       The mock LLM alone.
 
@@ -139,8 +141,9 @@ pub(crate) struct RunArgs {
     pub(crate) turn_timeout: Option<String>,
 
     /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. Those that
-    /// are given stand instead of the default ones, but for error_rate, which always holds.
-    /// [default: ttft.p95=1s,3s itl.p95=200ms,500ms error_rate=1%,5%]
+    /// are given stand instead of the default ones, but for error_rate and spoilt replies, which always hold.
+    /// [default with our mock: ttft_overhead.p95=500ms,1500ms token_delay.p99=200ms,500ms error_rate=1%,5%;
+    /// else: ttft.p95=1s,3s itl.p95=200ms,500ms error_rate=1%,5%]
     #[arg(long, value_name = "BUDGET", help_heading = "Verdict")]
     pub(crate) budget: Vec<String>,
     /// What fails the run besides fail.

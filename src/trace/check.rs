@@ -29,14 +29,14 @@ pub struct Check {
 
 #[derive(Debug)]
 enum State {
-    Equal(Equal),
+    Equal(Box<Equal>),
     Astray(Box<Alignment>),
 }
 
 impl Check {
     /// The check of the reply to the turn with this marker (`cc:RUN:USER:TURN`).
     pub fn new(marker: &str, white: WhiteSpace) -> Self {
-        let state = State::Equal(Equal::new(marker, white));
+        let state = State::Equal(Box::new(Equal::new(marker, white)));
         Self { marker: marker.to_owned(), white, state, held: String::new(), begun: false, leaked: None }
     }
 

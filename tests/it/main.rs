@@ -5,6 +5,7 @@ mod accounts;
 mod arrows;
 mod bad_input;
 mod books;
+mod calibrate;
 mod deployment;
 mod judging;
 mod librechat;

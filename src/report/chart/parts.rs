@@ -58,10 +58,10 @@ fn stacks(
         @for (index, (_, stack)) in tiers.iter().enumerate() {
             @for (parts, x, name) in [(&stack.median, middle(index) - width - 1.0, "p50"), (&stack.p95, middle(index) + 1.0, "p95")] {
                 (bar(&axis, x, width, &layers(parts)))
-                text class="tick" x=(at(x + width / 2.0)) y=(at(BOTTOM + 14.0)) text-anchor="middle" { (name) }
+                text class="tick" x=(at(x + width / 2.0)) y=(at(BOTTOM + 12.0)) text-anchor="middle" { (name) }
             }
         }
-        (horizontal(BOTTOM + 14.0, &texts.get("axis-users"), &ticks))
+        (horizontal(BOTTOM + 18.0, &texts.get("axis-users"), &ticks))
     };
     let legend = names.iter().enumerate().map(|(series, name)| (series, texts.get(name))).collect();
     let svg = canvas(id, HEIGHT, &title, &content);
