@@ -86,16 +86,22 @@ fn round(harm: Harm) -> (String, bool) {
     let target = ["--target", mock.api.as_str(), "--mock-admin", mock.admin.as_str(), "--shards", "1"];
     let flags: Vec<&str> = target.into_iter().chain(FLAGS).collect();
     let result = match harm {
-        Harm::None => run_beside(Command::new(TOOL), &flags, |_| {}),
-        Harm::Pulses { stopped, every } => run_beside(Command::new(TOOL), &flags, |pid| pulse(pid, stopped, every)),
+        Harm::None => run_beside(second_core(), &flags, |_| {}),
+        Harm::Pulses { stopped, every } => run_beside(second_core(), &flags, |pid| pulse(pid, stopped, every)),
         Harm::Beside { loops } => {
             let _busy: Vec<Busy> = (0..loops).map(|_| Busy::start()).collect();
-            let mut command = Command::new("taskset");
-            command.args(["-c", "1", TOOL]);
-            run_beside(command, &flags, |_| {})
+            run_beside(second_core(), &flags, |_| {})
         }
     };
     judge(harm, &mock, &result)
+}
+
+/// The tool on the second core: on the mock's it would delay the mock, whose reading of a request is no part of the
+/// generator's error.
+fn second_core() -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "1", TOOL]);
+    command
 }
 
 fn judge(harm: Harm, mock: &Mock, result: &RunResult) -> (String, bool) {
