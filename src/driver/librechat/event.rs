@@ -108,11 +108,17 @@ impl Reply {
 
     /// Text arrived; gives the tokens that began with it.
     fn arrive(&mut self, text: &str) -> u64 {
-        self.words.feed(text);
         if let Some(kept) = &mut self.kept {
             kept.push_str(text);
         }
-        let tokens = self.check.as_mut().map_or(1, |check| check.feed(text));
+        let tokens = match &mut self.check {
+            Some(check) => check.feed(text),
+            // Words are counted only where nobody knows the tokens.
+            None => {
+                self.words.feed(text);
+                1
+            }
+        };
         self.tokens += tokens;
         tokens
     }
