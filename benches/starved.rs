@@ -2,7 +2,8 @@
 //! is done to it, it must never be silently wrong.
 //!
 //! 300 streams of 20 tokens/s. Required of every round: time to first token from actual send within 10 ms of the
-//! mock's journal at p50 and p99, or inconclusive with the generator named as the cause.
+//! mock's journal, quantile beside quantile at p50 and p99 and turn by turn at p99, or inconclusive with the
+//! generator named as the cause.
 
 mod support;
 
@@ -63,8 +64,11 @@ fn main() {
     ];
     let mut text =
         String::from("300 streams of 20 tokens/s, 60 tokens a reply, mock TTFT uniform 50 to 99 ms, 12 s each.\n\n");
-    let _ = writeln!(text, "| the generator was | p50 error, ms | p99 error, ms | verdict | why | |");
-    let _ = writeln!(text, "|---|---|---|---|---|---|");
+    let _ = writeln!(
+        text,
+        "| the generator was | p50 error, ms | p99 error, ms | error of a turn, p99, ms | verdict | why | |"
+    );
+    let _ = writeln!(text, "|---|---|---|---|---|---|---|");
     let mut wrong = Vec::new();
     for harm in rounds {
         let (row, held) = round(harm);
@@ -73,7 +77,7 @@ fn main() {
     }
     let _ = writeln!(
         text,
-        "\nRequired: within {MOST_MS} ms at both, or inconclusive with the generator named: {}.",
+        "\nRequired: within {MOST_MS} ms in all three, or inconclusive with the generator named: {}.",
         if wrong.is_empty() { "held" } else { "not held" }
     );
     keep("starved", &text);
@@ -113,7 +117,9 @@ fn judge(harm: Harm, mock: &Mock, result: &RunResult) -> (String, bool) {
     let named = tier.reasons.iter().any(|reason| {
         matches!(reason, Reason::StartedLate { .. } | Reason::ReadLate { .. } | Reason::GeneratorBusy { .. })
     });
-    let right = errors.iter().all(|error| error.abs() <= MOST_MS);
+    // Nothing stands between the tool and the mock: what the tool says was added is its own error.
+    let of_a_turn = tier.metrics.get(&Metric::TtftOverhead).map_or(f64::INFINITY, |added| added.p99_us as f64 / 1e3);
+    let right = errors.iter().all(|error| error.abs() <= MOST_MS) && of_a_turn <= MOST_MS;
     let said = tier.verdict == Verdict::Inconclusive && named;
     let why: Vec<String> = tier.reasons.iter().map(|reason| format!("{reason:?}")).collect();
     let what = match harm {
@@ -121,8 +127,13 @@ fn judge(harm: Harm, mock: &Mock, result: &RunResult) -> (String, bool) {
         Harm::Pulses { stopped, every } => format!("stopped for {stopped} ms every {:.1} s", every as f64 / 1e3),
         Harm::Beside { loops } => format!("on one core with {loops} busy loop(s)"),
     };
-    let row =
-        format!("| {what} | {:+.2} | {:+.2} | {} | {} |", errors[0], errors[1], tier.verdict.name(), why.join("; "));
+    let row = format!(
+        "| {what} | {:+.2} | {:+.2} | {of_a_turn:.2} | {} | {} |",
+        errors[0],
+        errors[1],
+        tier.verdict.name(),
+        why.join("; ")
+    );
     // Left alone it must be right.
     (row, right || said && !matches!(harm, Harm::None))
 }

@@ -1,6 +1,5 @@
 //! The OpenAI-compatible listener: chat completions, models, health.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use crate::behaviour::Fault;
 use crate::journal::TurnOutcome;
 use crate::schedule::Schedule;
 use crate::script::{self, Script};
+use crate::socket::Line;
 use crate::state::{LiveModel, OpenTurn, RateStanding, State};
 use crate::stream::{Cut, Envelope, Reply, TokenStream};
 
@@ -31,8 +31,7 @@ pub(crate) type Body = Either<Full<Bytes>, TokenStream>;
 pub(crate) struct Connection {
     pub(crate) state: Arc<State>,
     pub(crate) schedule: Schedule,
-    /// Set to have the connection reset instead of closed.
-    pub(crate) reset: Rc<Cell<bool>>,
+    pub(crate) line: Rc<Line>,
 }
 
 /// The parts of a chat completion request that the mock reads.
@@ -101,7 +100,9 @@ pub(crate) async fn handle(request: Request<Incoming>, connection: Connection) -
 async fn chat(request: Request<Incoming>, connection: Connection) -> Result<Response<Body>, Cut> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, REQUEST_LIMIT).collect().await;
-    let mut turn = OpenTurn::new(Arc::clone(&connection.state));
+    // What this thread was late in reading is no time of the caller's: the schedule begins when the request came.
+    let lag = connection.line.lag();
+    let mut turn = OpenTurn::new(Arc::clone(&connection.state), lag);
     let live = connection.state.live();
     if !authorized(&head.headers, live.behaviour.api_key.as_deref()) {
         turn.outcome(TurnOutcome::Unauthorized);
@@ -138,21 +139,23 @@ async fn chat(request: Request<Incoming>, connection: Connection) -> Result<Resp
         turn.outcome(outcome);
         return Ok(error(status, "planned_error", "planned error"));
     }
-    let Ok(slot) = model.slot(&connection.state.metrics).await else {
+    let arrived = Instant::now().checked_sub(lag);
+    let Ok((slot, waited)) = model.slot(&connection.state.metrics).await else {
         turn.outcome(TurnOutcome::QueueFull);
         return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "queue_full", "The server is overloaded"));
     };
     turn.admit();
     let streamed = request.stream;
-    let reply = plan_reply(live.behaviour.seed, &request, &prompt, turn.traced(), &model, fault);
+    let start = arrived.filter(|_| !waited).unwrap_or_else(Instant::now);
+    let reply = plan_reply(live.behaviour.seed, &request, &prompt, turn.traced(), &model, fault, start);
     let mut response = if streamed {
-        let body = TokenStream::new(reply, turn, connection.schedule, connection.reset, slot);
+        let body = TokenStream::new(reply, turn, connection.schedule, connection.line, slot);
         let mut response = Response::new(Either::Right(body));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         response
     } else {
-        whole_reply(reply, turn, &request, &prompt, &connection.reset).await?
+        whole_reply(reply, turn, &request, &prompt, &connection.line).await?
     };
     add_rate_headers(response.headers_mut(), standing);
     Ok(response)
@@ -176,6 +179,7 @@ fn plan_reply(
     traced: Option<&str>,
     model: &LiveModel,
     fault: Option<Fault>,
+    start: Instant,
 ) -> Reply {
     let mut timing = script::generator(seed, &format!("timing of {}", request.model), prompt);
     let behaviour = &model.behaviour;
@@ -191,7 +195,7 @@ fn plan_reply(
     };
     let finish = if tokens < wanted { "length" } else { "stop" };
     Reply {
-        start: Instant::now(),
+        start,
         ttft,
         gap: behaviour.gap,
         script: script.of_length(tokens),
@@ -244,7 +248,7 @@ async fn whole_reply(
     mut turn: OpenTurn,
     request: &ChatRequest,
     prompt: &str,
-    reset: &Cell<bool>,
+    line: &Line,
 ) -> Result<Response<Body>, Cut> {
     let gaps: Duration = (1..reply.tokens).map(|_| reply.gap.sample_duration(&mut reply.timing)).sum();
     tokio::time::sleep_until((reply.start + reply.ttft + gaps).into()).await;
@@ -269,7 +273,7 @@ async fn whole_reply(
     match reply.fault.map(|(fault, _)| fault) {
         Some(Fault::Reset) => {
             turn.outcome(TurnOutcome::Reset);
-            reset.set(true);
+            line.reset.set(true);
             Err(Cut)
         }
         Some(Fault::Stall) => {

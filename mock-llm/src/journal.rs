@@ -65,9 +65,9 @@ pub struct Turn {
     pub model: String,
     /// Whether the reply was to be streamed.
     pub stream: bool,
-    /// When the request had been read.
+    /// When the request had come, by the kernel's stamp of its last bytes; where there is none, when it was read.
     pub received_us: u64,
-    /// When it got its slot and its schedule began.
+    /// When it got its slot. Its schedule began then, or, where it had not to wait, when the request had come.
     pub admitted_us: Option<u64>,
     /// When the first token was handed to the socket.
     pub first_token_us: Option<u64>,
@@ -77,7 +77,7 @@ pub struct Turn {
     pub ended_us: u64,
     /// Tokens handed to the socket.
     pub tokens: u64,
-    /// When each of them was, in microseconds since the request had been read; not kept of every turn.
+    /// When each of them was, in microseconds since `received_us`; not kept of every turn.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sends_us: Option<Vec<u32>>,
     /// How it ended.

@@ -14,6 +14,7 @@ pub mod journal;
 mod librechat;
 mod metrics;
 pub mod process;
+pub mod receive;
 mod schedule;
 pub mod script;
 mod section;

@@ -1,6 +1,5 @@
 //! Listeners and threads: who accepts, who serves, how it ends.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -16,8 +15,9 @@ use crate::admin::Admin;
 use crate::api::{self, Connection};
 use crate::behaviour::Behaviour;
 use crate::clock::{WallClock, Wrong};
+use crate::receive::stamp_arrivals;
 use crate::schedule::Schedule;
-use crate::socket::Socket;
+use crate::socket::{Line, Socket};
 use crate::state::State;
 
 /// What a server may be told besides its behaviour.
@@ -84,6 +84,7 @@ pub async fn serve(
 
 /// Accepts connections and deals them out in turn.
 async fn accept_api(listener: TcpListener, workers: &[mpsc::UnboundedSender<std::net::TcpStream>]) -> io::Result<()> {
+    stamp_arrivals(&listener)?;
     let listener = asynchronous(listener)?;
     for number in 0_usize.. {
         let stream = accept(&listener).await.into_std()?;
@@ -143,10 +144,10 @@ fn worker(
                 _ = stopped.changed() => None,
             };
             let Some(stream) = stream else { return };
-            let reset = Rc::new(Cell::new(false));
+            let line = Rc::new(Line::default());
             let connection =
-                Connection { state: Arc::clone(&state), schedule: schedule.clone(), reset: Rc::clone(&reset) };
-            let Ok(socket) = Socket::new(stream, reset) else { continue };
+                Connection { state: Arc::clone(&state), schedule: schedule.clone(), line: Rc::clone(&line) };
+            let Ok(socket) = Socket::new(stream, line) else { continue };
             tokio::task::spawn_local(async move {
                 let service = service_fn(move |request| api::handle(request, connection.clone()));
                 // How a connection ended stands in the journal of its requests.

@@ -160,14 +160,14 @@ impl LiveModel {
         Some(RateStanding { limit, remaining: limit - window.used, reset, admitted })
     }
 
-    /// Waits for a slot, first come first served. `Err` when the queue is full.
-    pub(crate) async fn slot(&self, metrics: &Metrics) -> Result<Option<OwnedSemaphorePermit>, ()> {
-        let Some(slots) = &self.slots else { return Ok(None) };
+    /// Waits for a slot, first come first served; says whether it had to. `Err` when the queue is full.
+    pub(crate) async fn slot(&self, metrics: &Metrics) -> Result<(Option<OwnedSemaphorePermit>, bool), ()> {
+        let Some(slots) = &self.slots else { return Ok((None, false)) };
         if let Ok(permit) = Arc::clone(slots).try_acquire_owned() {
-            return Ok(Some(permit));
+            return Ok((Some(permit), false));
         }
         let _waiting = Waiting::enter(self, metrics)?;
-        Arc::clone(slots).acquire_owned().await.map(Some).map_err(|_| ())
+        Arc::clone(slots).acquire_owned().await.map(|permit| (Some(permit), true)).map_err(|_| ())
     }
 }
 
@@ -205,15 +205,16 @@ pub(crate) struct OpenTurn {
 }
 
 impl OpenTurn {
-    /// A request that has just been read. It counts as abandoned by its caller until told otherwise.
-    pub(crate) fn new(state: Arc<State>) -> Self {
+    /// A request that has just been read, `lag` after it had come. It counts as abandoned by its caller until told
+    /// otherwise.
+    pub(crate) fn new(state: Arc<State>, lag: Duration) -> Self {
         let entry = Turn {
             seq: 0,
             marker: None,
             model: String::new(),
             stream: false,
             call: None,
-            received_us: state.clock.unix_us(),
+            received_us: state.clock.unix_us().saturating_sub(lag.as_micros() as u64),
             admitted_us: None,
             first_token_us: None,
             last_token_us: None,

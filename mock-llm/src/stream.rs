@@ -1,6 +1,5 @@
 //! A streamed reply as an HTTP body: one frame a token, each on its schedule and in a write of its own.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -16,6 +15,7 @@ use crate::distribution::Distribution;
 use crate::journal::TurnOutcome;
 use crate::schedule::Schedule;
 use crate::script::Script;
+use crate::socket::Line;
 use crate::state::OpenTurn;
 
 /// No word is longer, with its space, in bytes.
@@ -72,7 +72,7 @@ pub(crate) struct TokenStream {
     registered: Option<Instant>,
     yielded: bool,
     schedule: Schedule,
-    reset: Rc<Cell<bool>>,
+    line: Rc<Line>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -81,7 +81,7 @@ impl TokenStream {
         reply: Reply,
         turn: OpenTurn,
         schedule: Schedule,
-        reset: Rc<Cell<bool>>,
+        line: Rc<Line>,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let due = reply.start + reply.ttft;
@@ -94,7 +94,7 @@ impl TokenStream {
             registered: None,
             yielded: false,
             schedule,
-            reset,
+            line,
             _slot: slot,
         }
     }
@@ -143,7 +143,7 @@ impl TokenStream {
             }
             Fault::Reset => {
                 self.turn.outcome(TurnOutcome::Reset);
-                self.reset.set(true);
+                self.line.reset.set(true);
                 self.stage = Stage::End;
                 Some(Err(Cut))
             }

@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use mock_llm::receive::stamp_arrivals;
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::stamp::{self, ReadStamp, Received};
+use super::stamp::{self, ReadStamp};
 use crate::clock::{self, Nanos};
 
 /// What a socket tells about its traffic beside the bytes; shared with whoever reads the stream above it.
@@ -37,7 +37,7 @@ impl StampedSocket {
     pub(super) async fn connect(address: SocketAddr, plain: bool) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_nodelay(true)?;
-        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        stamp_arrivals(&socket)?;
         let stream = socket.connect(address).await?;
         Ok(Self { stream, traffic: Rc::default(), plain })
     }
@@ -50,23 +50,24 @@ impl StampedSocket {
 impl AsyncRead for StampedSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let (room, previous) = (buffer.remaining(), this.traffic.stamp.get());
+        let previous = this.traffic.stamp.get();
         loop {
             ready!(this.stream.poll_read_ready(cx))?;
             let mut received = Err(Errno::EAGAIN);
             // Its own result only repeats what `received` says.
             let _ = this.stream.try_io(Interest::READABLE, || {
-                received = stamp::receive(&this.stream, room, previous, |bytes| buffer.put_slice(bytes));
+                received = stamp::receive(&this.stream, buffer.initialize_unfilled(), previous);
                 match received {
                     // A short read has drained the socket, and epoll tells the next arrival
                     // again. Saying so here saves a read that would only say EAGAIN.
-                    Ok(Received { drained: true, .. }) => Err(io::ErrorKind::WouldBlock.into()),
+                    Ok((_, ReadStamp { drained: true, .. })) => Err(io::ErrorKind::WouldBlock.into()),
                     Ok(_) => Ok(()),
                     Err(error) => Err(error.into()),
                 }
             });
             match received {
-                Ok(Received { mut stamp, .. }) => {
+                Ok((count, mut stamp)) => {
+                    buffer.advance(count);
                     stamp.whole &= this.plain;
                     this.traffic.stamp.set(stamp);
                     return Poll::Ready(Ok(()));

@@ -3,14 +3,13 @@
 //! TCP merges queued segments, and then only the *last* one's stamp survives. So the stamp of a
 //! read is exact for what its last segment completed, and an upper bound for what came before.
 //! The lower bound is the later of two moments at which these bytes were certainly not there:
-//! the return of this socket's previous read, and the event loop's previous look at all sockets.
+//! the return of this socket's previous read, if that took all there was, and the event loop's previous look at all
+//! sockets.
 
 use std::cell::{Cell, RefCell};
-use std::io::IoSliceMut;
 use std::os::fd::AsRawFd;
 
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use mock_llm::receive::{Received, Receiver};
 
 use crate::clock::{self, Nanos, Pairing};
 
@@ -29,6 +28,8 @@ pub struct ReadStamp {
     pub kernel: bool,
     /// Whether the bytes end with a line, so that the last segment completed what was last in them.
     pub whole: bool,
+    /// Whether it left nothing in the socket.
+    pub drained: bool,
 }
 
 thread_local! {
@@ -36,20 +37,7 @@ thread_local! {
     static LOOKS: Cell<(Nanos, Nanos)> = const { Cell::new((0, 0)) };
     static PAIRING: Cell<Option<Pairing>> = const { Cell::new(None) };
     static STEPS: Cell<u64> = const { Cell::new(0) };
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
-}
-
-/// The buffers of a thread's reads. One for all its sockets: hyper hands out uninitialised
-/// memory, and a safe read wants initialised.
-struct Scratch {
-    bytes: Vec<u8>,
-    control: Vec<u8>,
-}
-
-impl Scratch {
-    fn new() -> Self {
-        Self { bytes: vec![0; 16 << 10], control: nix::cmsg_space!(nix::sys::time::TimeSpec, [u64; 8]) }
-    }
+    static RECEIVER: RefCell<Receiver> = RefCell::new(Receiver::default());
 }
 
 /// Notes that this thread's event loop has just come back from the kernel with what is ready.
@@ -80,52 +68,19 @@ fn pairing() -> Pairing {
     })
 }
 
-/// What one read gave besides the bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Received {
-    pub(super) stamp: ReadStamp,
-    /// Whether it was a short read, which leaves nothing in the socket.
-    pub(super) drained: bool,
-}
-
-/// Reads once from a socket that has `SO_TIMESTAMPNS` set, and hands the bytes to `take`.
+/// Reads once, into `bytes`, from a socket that has `SO_TIMESTAMPNS` set: how many bytes came, and their stamp.
 /// `previous` is the stamp of the socket's previous read.
-pub(super) fn receive(
-    socket: &impl AsRawFd,
-    room: usize,
-    previous: ReadStamp,
-    take: impl FnOnce(&[u8]),
-) -> nix::Result<Received> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { bytes, control } = scratch;
-        let room = room.min(bytes.len());
-        let (count, kernel) = {
-            let mut parts = [IoSliceMut::new(&mut bytes[..room])];
-            let message = loop {
-                match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty()) {
-                    Err(Errno::EINTR) => {}
-                    other => break other?,
-                }
-            };
-            let stamp = message.cmsgs()?.find_map(|message| match message {
-                ControlMessageOwned::ScmTimestampns(time) => {
-                    Some(Nanos::from(time.tv_sec()) * clock::SECOND + Nanos::from(time.tv_nsec()))
-                }
-                _ => None,
-            });
-            (message.bytes, stamp)
-        };
-        let pairing = pairing();
-        let returned = pairing.to_monotonic(clock::realtime());
-        // A stamp later than now belongs to a clock that was stepped: fall back to now.
-        let stamp = kernel.map(|wall| pairing.to_monotonic(wall)).filter(|latest| *latest <= returned);
-        let latest = stamp.unwrap_or(returned);
-        let earliest = LOOKS.get().0.max(previous.returned).min(latest);
-        let bytes = &bytes[..count];
-        take(bytes);
-        let whole = bytes.ends_with(b"\n");
-        let read = previous.read + 1;
-        let stamp = ReadStamp { read, latest, earliest, returned, kernel: stamp.is_some(), whole };
-        Ok(Received { stamp, drained: count > 0 && count < room })
-    })
+pub(super) fn receive(socket: &impl AsRawFd, bytes: &mut [u8], previous: ReadStamp) -> nix::Result<(usize, ReadStamp)> {
+    let Received { count, stamp: kernel, drained } =
+        RECEIVER.with_borrow_mut(|receiver| receiver.receive(socket, bytes))?;
+    let pairing = pairing();
+    let returned = pairing.to_monotonic(clock::realtime());
+    // A stamp later than now belongs to a clock that was stepped: fall back to now.
+    let stamp = kernel.map(|wall| pairing.to_monotonic(clock::nanos(wall))).filter(|latest| *latest <= returned);
+    let latest = stamp.unwrap_or(returned);
+    // What a read left behind may have been there as long as what it took.
+    let absent = if previous.drained { LOOKS.get().0.max(previous.returned) } else { previous.earliest };
+    let whole = bytes[..count].ends_with(b"\n");
+    let (read, earliest, kernel) = (previous.read + 1, absent.min(latest), stamp.is_some());
+    Ok((count, ReadStamp { read, latest, earliest, returned, kernel, whole, drained }))
 }
