@@ -5,16 +5,15 @@
 //! is no failure of the target.
 
 use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
 
 use super::watchdog::Watchdog;
 use super::{Limits, Live};
 use crate::clock;
-use crate::net::{ConnectError, Endpoint, Frame, HttpConnection, HttpError};
+use crate::net::{ConnectError, Endpoint, HttpConnection, HttpError, Progress};
 use crate::record::{Outcome, Turn};
 use crate::secret::{Secret, escaped, redacted};
 
@@ -32,8 +31,8 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
+    fn request(&self) -> Request<Bytes> {
+        let mut request = Request::new(self.body.clone());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().clone_from(self.headers);
@@ -48,7 +47,7 @@ pub(super) fn uri(path: &str) -> Result<Uri, Failure> {
 
 /// A header that cannot be sent.
 #[derive(Debug, thiserror::Error)]
-#[error("the header `{name}` has a name or value that HTTP does not allow")]
+#[error("the header `{name}` has a name or value that cannot be sent")]
 pub struct HeaderError {
     name: String,
 }
@@ -86,8 +85,8 @@ pub(super) struct Exchange<'a> {
 pub(super) struct Failure {
     pub(super) outcome: Outcome,
     pub(super) detail: String,
-    /// The connection, where it can be used again.
-    pub(super) connection: Option<HttpConnection>,
+    /// The connection, where it can be used again. Boxed: what may fail is asked for every token.
+    pub(super) connection: Option<Box<HttpConnection>>,
 }
 
 impl Failure {
@@ -106,7 +105,7 @@ impl Failure {
         turn.detail = self.told(secrets);
         turn.ended = clock::monotonic();
         turn.released = turn.ended;
-        self.connection
+        self.connection.map(|connection| *connection)
     }
 }
 
@@ -162,7 +161,7 @@ impl<'a> Exchange<'a> {
         endpoint: &Endpoint,
         kept: Option<HttpConnection>,
         call: &Call<'_>,
-    ) -> Result<(HttpConnection, Response<Incoming>), Failure> {
+    ) -> Result<(HttpConnection, Response<()>), Failure> {
         if let Some(mut connection) = kept.and_then(usable) {
             match self.send(&mut connection, call).await? {
                 Ok(response) => return Ok((connection, response)),
@@ -184,8 +183,9 @@ impl<'a> Exchange<'a> {
         &mut self,
         connection: &mut HttpConnection,
         call: &Call<'_>,
-    ) -> Result<Result<Response<Incoming>, HttpError>, Failure> {
-        let result = self.watchdog.guard(connection.send(call.request())).await;
+    ) -> Result<Result<Response<()>, HttpError>, Failure> {
+        let request = call.request();
+        let result = self.watchdog.guard(connection.send(&request)).await;
         if self.opening {
             self.turn.sent = connection.sent_at();
         }
@@ -202,33 +202,34 @@ impl<'a> Exchange<'a> {
     pub(super) async fn read_body(
         &mut self,
         connection: &mut HttpConnection,
-        body: &mut Incoming,
         most: usize,
         exact: bool,
     ) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         while bytes.len() < most {
-            let frame = self.wait(poll_fn(|cx| connection.poll_frame(cx, body))).await?;
-            match frame {
-                Some(Ok(Frame { data, stamp })) => {
-                    self.watchdog.sign(stamp.returned);
-                    bytes.extend_from_slice(&data);
-                }
-                Some(Err(error)) if exact => return Err(error.into()),
+            let mut signed = 0;
+            let piece = poll_fn(|cx| {
+                connection.poll_body(cx, |data, stamp| {
+                    signed = stamp.returned;
+                    bytes.extend_from_slice(data);
+                    ControlFlow::Continue(())
+                })
+            });
+            let progress = self.wait(piece).await?;
+            self.watchdog.sign(signed);
+            match progress {
+                Ok(Progress::More) => {}
+                Err(error) if exact => return Err(error.into()),
                 // Of an error the status is known already, and worth more than how its text ended.
-                Some(Err(_)) | None => break,
+                Err(_) | Ok(Progress::End) => break,
             }
         }
         Ok(bytes)
     }
 
     /// The beginning of a body that is no stream, for the report.
-    pub(super) async fn read_error(
-        &mut self,
-        connection: &mut HttpConnection,
-        body: &mut Incoming,
-    ) -> Result<String, Failure> {
-        let text = self.read_body(connection, body, ERROR_BODY, false).await?;
+    pub(super) async fn read_error(&mut self, connection: &mut HttpConnection) -> Result<String, Failure> {
+        let text = self.read_body(connection, ERROR_BODY, false).await?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
@@ -241,5 +242,5 @@ pub(super) fn usable(mut connection: HttpConnection) -> Option<HttpConnection> {
 /// Whether a kept connection failed so soon after the request that the server must have been
 /// closing it already. Later the request was at work, and its failure is the target's.
 fn was_closing(connection: &HttpConnection) -> bool {
-    connection.sent_at().is_none_or(|sent| clock::monotonic() - sent < clock::SECOND)
+    connection.is_unanswered() && connection.sent_at().is_none_or(|sent| clock::monotonic() - sent < clock::SECOND)
 }

@@ -37,7 +37,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
@@ -109,7 +108,6 @@ struct Started {
 /// Where a turn's stream comes from.
 struct Source {
     connection: HttpConnection,
-    body: Incoming,
     /// The stream's id, where it can be taken up again.
     stream_id: Option<String>,
 }
@@ -233,7 +231,7 @@ impl LibreChat {
         let mut source = self.open(session, prompt, exchange).await?;
         let mut pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
         loop {
-            let mut read = stream.read(&mut source.connection, &mut source.body, exchange, pause_at).await;
+            let mut read = stream.read(&mut source.connection, exchange, pause_at).await;
             if matches!(read, Ok(Stop::Pause)) {
                 pause_at = u64::MAX;
                 read = self.read_cancelling(session, stream, &mut source, exchange).await;
@@ -248,7 +246,7 @@ impl LibreChat {
                 Err(failure) => return Err(failure),
             }
         }
-        stream.finish(&mut source.connection, &mut source.body, exchange).await?;
+        stream.finish(&mut source.connection, exchange).await?;
         session.connection = usable(source.connection);
         session.conversation = stream.reader.conversation.take().or(session.conversation.take());
         Ok(())
@@ -274,7 +272,7 @@ impl LibreChat {
             let (connection, response) = called?;
             match self.answered(session, connection, response, exchange).await {
                 Err(failure) if failure.outcome == Outcome::Unauthorized && !last => {
-                    session.connection = failure.connection;
+                    session.connection = failure.connection.map(|connection| *connection);
                     self.renew_measured(session, exchange).await?;
                 }
                 answered => return answered,
@@ -302,7 +300,7 @@ impl LibreChat {
         &self,
         session: &mut Session,
         mut connection: HttpConnection,
-        response: Response<Incoming>,
+        response: Response<()>,
         exchange: &mut Exchange<'_>,
     ) -> Result<Source, Failure> {
         if response.status() != StatusCode::OK {
@@ -312,7 +310,7 @@ impl LibreChat {
         if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
             return self.source(connection, response, None, exchange).await;
         }
-        let text = exchange.read_body(&mut connection, &mut response.into_body(), ERROR_BODY, true).await?;
+        let text = exchange.read_body(&mut connection, ERROR_BODY, true).await?;
         let started: Started = serde_json::from_slice(&text).map_err(|_| {
             Failure::new(Outcome::Protocol, format!("no streamId in {}", String::from_utf8_lossy(&text)))
         })?;
@@ -326,18 +324,17 @@ impl LibreChat {
     async fn source(
         &self,
         mut connection: HttpConnection,
-        response: Response<Incoming>,
+        response: Response<()>,
         stream_id: Option<String>,
         exchange: &mut Exchange<'_>,
     ) -> Result<Source, Failure> {
         let kind = response.headers().get(header::CONTENT_TYPE).cloned();
-        let mut body = response.into_body();
         if let Some(kind) = kind.filter(|kind| !kind.as_bytes().starts_with(b"text/event-stream")) {
-            let text = exchange.read_error(&mut connection, &mut body).await?;
+            let text = exchange.read_error(&mut connection).await?;
             let kind = String::from_utf8_lossy(kind.as_bytes()).into_owned();
             return Err(Failure::new(Outcome::Protocol, format!("content type {kind} instead of a stream: {text}")));
         }
-        Ok(Source { connection, body, stream_id })
+        Ok(Source { connection, stream_id })
     }
 
     /// Opens a turn's stream.
@@ -397,7 +394,7 @@ impl LibreChat {
         let two_steps = source.stream_id.is_some();
         let id = source.stream_id.clone().or_else(|| stream.reader.conversation.clone()).unwrap_or_default();
         let cancel = std::pin::pin!(self.cancel(session, &id, two_steps));
-        let read = std::pin::pin!(stream.read(&mut source.connection, &mut source.body, exchange, u64::MAX));
+        let read = std::pin::pin!(stream.read(&mut source.connection, exchange, u64::MAX));
         match select(cancel, read).await {
             // The turn ended before the cancel was answered, which is as well.
             Either::Right((read, _)) => read,

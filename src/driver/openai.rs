@@ -136,18 +136,17 @@ impl OpenAi {
         let (mut connection, response) = exchange.call(&self.endpoint, kept, &call).await?;
         let status = response.status();
         let kind = response.headers().get(header::CONTENT_TYPE).cloned();
-        let mut body = response.into_body();
         if status != 200 {
-            let text = exchange.read_error(&mut connection, &mut body).await?;
+            let text = exchange.read_error(&mut connection).await?;
             let detail = format!("{status}: {text}");
             return Err(Failure {
                 outcome: Outcome::of_status(status.as_u16()),
                 detail,
-                connection: usable(connection),
+                connection: usable(connection).map(Box::new),
             });
         }
         if !kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
-            let text = exchange.read_error(&mut connection, &mut body).await?;
+            let text = exchange.read_error(&mut connection).await?;
             let kind = kind.as_ref().map_or("none".into(), |kind| String::from_utf8_lossy(kind.as_bytes()));
             return Err(Failure::new(
                 Outcome::Protocol,
@@ -155,10 +154,10 @@ impl OpenAi {
             ));
         }
         let pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
-        match stream.read(&mut connection, &mut body, exchange, pause_at).await? {
+        match stream.read(&mut connection, exchange, pause_at).await? {
             Stop::Pause => Err(Failure::new(Outcome::Aborted, "cancelled by the user")),
             Stop::End => {
-                stream.finish(&mut connection, &mut body, exchange).await?;
+                stream.finish(&mut connection, exchange).await?;
                 Ok(usable(connection))
             }
         }

@@ -64,7 +64,7 @@ impl Arrivals {
                 // A stamp of another connection may be earlier.
                 turn.arrive(latest.max(last), tokens);
             }
-            // The rest of a read that hyper gave out in two turns of the loop.
+            // The rest of a read of which the reading stopped half-way, to cancel.
             Some(_) => {
                 if let Some(batch) = turn.arrivals.last_mut() {
                     batch.tokens = batch.tokens.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX));
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn stamp(read: u64, latest: i64, earliest: i64, whole: bool) -> ReadStamp {
-        ReadStamp { read, latest, earliest, returned: latest + 10, kernel: true, whole }
+        ReadStamp { read, latest, earliest, returned: latest + 10, kernel: true, whole, drained: true }
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! Reading the event stream of a turn: frames to events, events to arrivals, up to the terminal one.
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::task::Poll;
 use std::time::Duration;
-
-use hyper::body::Incoming;
 
 use super::exchange::{Exchange, Failure, silence};
 use super::reply::Arrivals;
 use crate::clock;
 use crate::net::sse::{Decoder, Event};
-use crate::net::{Frame, HttpConnection};
+use crate::net::{HttpConnection, Progress, ReadStamp};
 use crate::record::Outcome;
 
 /// How long the end of the body may take after the terminal event.
@@ -69,30 +68,39 @@ impl<R: Reader> Stream<R> {
     pub(super) async fn read(
         &mut self,
         connection: &mut HttpConnection,
-        body: &mut Incoming,
         exchange: &mut Exchange<'_>,
         pause_at: u64,
     ) -> Result<Stop, Failure> {
         let ended = poll_fn(|cx| {
+            let before = connection.stamp().read;
             loop {
-                let ended = match connection.poll_frame(cx, body) {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        exchange.watchdog.sign(frame.stamp.returned);
-                        match self.take(&frame, exchange) {
-                            Ok(true) => Poll::Ready(Ok(Stop::End)),
-                            Ok(false) if self.arrivals.tokens(exchange.turn) >= pause_at => {
-                                Poll::Ready(Ok(Stop::Pause))
-                            }
-                            Ok(false) => continue,
-                            Err(failure) => Poll::Ready(Err(failure)),
-                        }
-                    }
-                    Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error.into())),
-                    Poll::Ready(None) => {
+                let mut stopped = None;
+                let polled = connection.poll_body(cx, |data, stamp| {
+                    exchange.watchdog.sign(stamp.returned);
+                    stopped = match self.take(data, stamp, exchange) {
+                        Ok(true) => Some(Ok(Stop::End)),
+                        Ok(false) if self.arrivals.tokens(exchange.turn) >= pause_at => Some(Ok(Stop::Pause)),
+                        Ok(false) => return ControlFlow::Continue(()),
+                        Err(failure) => Some(Err(failure)),
+                    };
+                    ControlFlow::Break(())
+                });
+                if connection.has_more() {
+                    self.arrivals.follow(connection.stamp());
+                }
+                let ended = match (stopped, polled) {
+                    (Some(stopped), _) => Poll::Ready(stopped),
+                    (None, Poll::Ready(Ok(Progress::More))) => continue,
+                    (None, Poll::Ready(Ok(Progress::End))) => {
                         let detail = format!("the stream ended without {}", R::END);
                         Poll::Ready(Err(Failure::new(Outcome::Truncated, detail)))
                     }
-                    Poll::Pending => exchange.watchdog.poll(cx).map(|outcome| Err(silence(outcome))),
+                    (None, Poll::Ready(Err(error))) => Poll::Ready(Err(error.into())),
+                    (None, Poll::Pending) => {
+                        let newest = connection.stamp();
+                        let awake = (newest.read != before).then_some(newest.returned);
+                        exchange.watchdog.poll_awake(awake, cx).map(|limit| Err(silence(limit)))
+                    }
                 };
                 // Everything that has come is read: the open arrival is complete.
                 self.arrivals.flush(exchange.turn, exchange.live);
@@ -107,14 +115,14 @@ impl<R: Reader> Stream<R> {
     }
 
     /// Decodes one piece of the body. True when it held the terminal event.
-    fn take(&mut self, frame: &Frame, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
-        exchange.body_left = match exchange.body_left.checked_sub(frame.data.len()) {
+    fn take(&mut self, data: &[u8], stamp: ReadStamp, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
+        exchange.body_left = match exchange.body_left.checked_sub(data.len()) {
             Some(left) => left,
             None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
         };
         let (mut tokens, mut done, mut followed) = (0, false, false);
         let (reader, failed) = (&mut self.reader, &mut exchange.failed);
-        let fed = self.decoder.feed(&frame.data, |event| {
+        let fed = self.decoder.feed(data, |event| {
             if done {
                 return;
             }
@@ -134,13 +142,13 @@ impl<R: Reader> Stream<R> {
             }
         });
         if tokens > 0 {
-            self.arrivals.add(frame.stamp, tokens, exchange.turn, exchange.live);
+            self.arrivals.add(stamp, tokens, exchange.turn, exchange.live);
         }
         if tokens == 0 || followed {
-            self.arrivals.follow(frame.stamp);
+            self.arrivals.follow(stamp);
         }
         if done {
-            exchange.turn.ended = frame.stamp.latest;
+            exchange.turn.ended = stamp.latest;
         }
         fed.map(|()| done).map_err(|error| Failure::new(Outcome::Protocol, error.to_string()))
     }
@@ -150,20 +158,23 @@ impl<R: Reader> Stream<R> {
     pub(super) async fn finish(
         &mut self,
         connection: &mut HttpConnection,
-        body: &mut Incoming,
         exchange: &mut Exchange<'_>,
     ) -> Result<(), Failure> {
-        let decoder = &mut self.decoder;
+        let (decoder, left) = (&mut self.decoder, &mut exchange.body_left);
         let rest = poll_fn(|cx| {
             loop {
-                match connection.poll_frame(cx, body) {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        let mut more = false;
-                        if (decoder.feed(&frame.data, |_| more = true).is_err() || more) && R::STRICT {
-                            let detail = format!("an event after {}", R::END);
-                            return Poll::Ready(Err(Failure::new(Outcome::Protocol, detail)));
-                        }
-                    }
+                let (mut more, mut flood) = (false, false);
+                let polled = connection.poll_body(cx, |data, _| {
+                    *left = left.saturating_sub(data.len());
+                    flood = *left == 0 || decoder.feed(data, |_| more = true).is_err();
+                    if flood { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                if (more || flood) && R::STRICT {
+                    let detail = format!("an event after {}", R::END);
+                    return Poll::Ready(Err(Failure::new(Outcome::Protocol, detail)));
+                }
+                match polled {
+                    Poll::Ready(Ok(Progress::More)) if !flood => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(())),
                     Poll::Pending => return Poll::Pending,
                 }

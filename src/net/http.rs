@@ -1,86 +1,56 @@
-//! HTTP/1.1 over hyper's connection API, driven by the task that reads the response.
+//! HTTP/1.1 over a stamped socket, read where it arrives: every piece of a body comes with the stamp of the read that
+//! brought it.
 //!
-//! The connection is polled in the same place as the body, so that a frame and the stamp of the
-//! read that completed it are taken together: hyper's body channel holds one frame, and a stamp
-//! read any later would belong to the next.
+//! Not hyper: its body channel and its wake-ups were a sixth of what a token costs the generator, and a stamp had to
+//! be carried beside it. The grammar of a head is httparse's, as it is hyper's; [`super::framing`] has the rest.
 
-use std::error::Error as _;
-use std::future::{Future, poll_fn};
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use futures_util::task::AtomicWaker;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::{Buf, Bytes};
+use http::{Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::{ConnectError, ConnectTimes, Endpoint, Stream};
+use super::framing::{self, Body, HEAD, Head, Malformed};
 use super::socket::Traffic;
 use super::stamp::ReadStamp;
 use crate::clock::Nanos;
 
-/// hyper's read buffer, which bounds the response's headers too.
-const BUFFER: usize = 16 << 10;
-
-/// hyper's half of a connection: the future that reads and writes.
-type Driven = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
+thread_local! {
+    /// Where a thread's reads go: what is read is used at once.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 16 << 10]);
+}
 
 /// One keep-alive connection.
 pub struct HttpConnection {
-    sender: http1::SendRequest<Full<Bytes>>,
-    connection: Option<Pin<Box<Driven>>>,
+    stream: Stream,
     traffic: Rc<Traffic>,
-    bell: Arc<Bell>,
-    waker: Waker,
+    /// What is left of the newest request, until all of it was sent.
+    unsent: Option<Bytes>,
+    /// Why the rest of it was not taken.
+    refused: Option<HttpError>,
+    /// Bytes of heads before the newest response's own; nothing until any head has come.
+    interim: Option<usize>,
+    /// Bytes that were read and not used yet.
+    wire: Vec<u8>,
+    /// What is still to come of the newest response.
+    body: Body,
+    /// Whether another request may follow it.
+    keep_alive: bool,
     /// How long connecting took.
     pub times: ConnectTimes,
-}
-
-/// Who is woken by a connection and its body: the task that reads, unless it is just polling them.
-///
-/// Taking a frame out of hyper's body channel wakes the connection, which is polled next in any case. As a wake-up
-/// of the task it would have every token polled twice.
-#[derive(Default)]
-struct Bell {
-    polling: AtomicBool,
-    rung: AtomicBool,
-    reader: AtomicWaker,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.polling.load(Relaxed) {
-            self.rung.store(true, Relaxed);
-        } else {
-            self.reader.wake();
-        }
-    }
-}
-
-/// A piece of a response body with the stamp of the read that completed it.
-#[derive(Debug, Clone)]
-pub struct Frame {
-    /// The bytes.
-    pub data: Bytes,
-    /// When they arrived.
-    pub stamp: ReadStamp,
 }
 
 /// What went wrong on an open connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Closed by the peer before a response began.
+    /// Closed by the peer before a response's head was whole.
     #[error("the connection was closed before a response")]
     Closed,
     /// Closed by the peer in the middle of a response.
@@ -94,6 +64,21 @@ pub enum HttpError {
     Protocol(String),
 }
 
+impl From<Malformed> for HttpError {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Protocol(what)
+    }
+}
+
+/// Whether more of a body may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It may.
+    More,
+    /// It was the last of it.
+    End,
+}
+
 impl HttpConnection {
     /// Connects to an endpoint.
     ///
@@ -101,36 +86,46 @@ impl HttpConnection {
     /// What failed: name, TCP, TLS or the time limit.
     pub async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
         let (stream, traffic, times) = endpoint.connect().await?;
-        let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await;
-        // hyper's HTTP/1 handshake does no I/O and has nothing to fail on.
-        let (sender, connection) = handshake
-            .map_err(|error| ConnectError::Io { address: ([0, 0, 0, 0], 0).into(), source: io::Error::other(error) })?;
-        let bell = Arc::new(Bell::default());
-        let waker = Waker::from(Arc::clone(&bell));
-        Ok(Self { sender, connection: Some(Box::pin(connection)), traffic, bell, waker, times })
+        let (wire, body) = (Vec::new(), Body::Over);
+        Ok(Self { stream, traffic, unsent: None, refused: None, interim: None, wire, body, keep_alive: true, times })
     }
 
     /// Whether another request can be sent: the peer has not closed and the last response was
     /// read to its end. Looks at the socket, does not wait.
     pub fn is_usable(&mut self) -> bool {
-        drive(&mut self.connection, &mut Context::from_waker(Waker::noop()));
-        self.connection.is_some() && self.sender.is_ready()
+        let idle = self.keep_alive && self.unsent.is_none() && self.wire.is_empty() && self.body == Body::Over;
+        let cx = &mut Context::from_waker(Waker::noop());
+        // Whatever there is to read now, an end among it, was not asked for.
+        idle && self.poll_read(cx, |_, _| ()).is_pending()
     }
 
-    /// Sends a request and waits for the response's head.
+    /// Sends a request, which has its host among its headers, and waits for the response's head.
     ///
     /// # Errors
     /// What broke on the way.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+    pub async fn send(&mut self, request: &Request<Bytes>) -> Result<Response<()>, HttpError> {
         self.traffic.first_write.set(None);
-        let mut response = pin!(self.sender.send_request(request));
-        let connection = &mut self.connection;
+        (self.unsent, self.refused, self.interim) = (Some(framing::write(request)), None, None);
         poll_fn(|cx| {
-            drive(connection, cx);
-            response.as_mut().poll(cx)
+            // A server may answer before it has read everything, and may refuse to read the rest.
+            let _ = self.poll_write(cx);
+            let head = ready!(self.poll_head(cx));
+            Poll::Ready(match head {
+                Err(HttpError::Closed) => Err(self.refused.take().unwrap_or(HttpError::Closed)),
+                head => head,
+            })
         })
         .await
-        .map_err(|error| classify(&error, HttpError::Closed))
+    }
+
+    /// Whether nothing at all has come in answer to the newest request.
+    pub fn is_unanswered(&self) -> bool {
+        self.interim.is_none() && self.wire.is_empty()
+    }
+
+    /// Whether something was read that nobody has taken yet.
+    pub fn has_more(&self) -> bool {
+        !self.wire.is_empty()
     }
 
     /// When the newest request's first byte was handed to the socket.
@@ -143,72 +138,123 @@ impl HttpConnection {
         self.traffic.stamp.get()
     }
 
-    /// The next piece of a response body; `None` at its end.
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>, body: &mut Incoming) -> Poll<Option<Result<Frame, HttpError>>> {
-        self.bell.reader.register(cx.waker());
-        self.bell.polling.store(true, Relaxed);
-        let polled = self.poll_rung(body);
-        self.bell.polling.store(false, Relaxed);
-        polled
+    /// Hands what has come of the response's body to `take`, piece by piece, with the stamp of the read that brought
+    /// it. Reads at most once. Once `take` has had enough, the rest waits for the next call.
+    pub fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&[u8], ReadStamp) -> ControlFlow<()>,
+    ) -> Poll<Result<Progress, HttpError>> {
+        if self.body == Body::Over {
+            return Poll::Ready(Ok(Progress::End));
+        }
+        if self.unsent.is_some() {
+            let _ = self.poll_write(cx);
+        }
+        let waited = std::mem::take(&mut self.wire);
+        if waited.is_empty() {
+            match ready!(self.poll_read(cx, |this, bytes| this.feed(bytes, &mut take))) {
+                Ok(fed) => fed?,
+                Err(HttpError::Closed) => return Poll::Ready(Err(HttpError::Truncated)),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        } else {
+            self.feed(&waited, &mut take)?;
+        }
+        Poll::Ready(Ok(if self.body == Body::Over { Progress::End } else { Progress::More }))
     }
 
-    /// Polls connection and body until there is a frame, or neither has anything to do.
-    fn poll_rung(&mut self, body: &mut Incoming) -> Poll<Option<Result<Frame, HttpError>>> {
-        let cx = &mut Context::from_waker(&self.waker);
-        let mut again = false;
+    /// Takes what was read of a body; no bytes are the end of the connection.
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        take: &mut impl FnMut(&[u8], ReadStamp) -> ControlFlow<()>,
+    ) -> Result<(), HttpError> {
+        if bytes.is_empty() {
+            let ended = std::mem::replace(&mut self.body, Body::Over) == Body::UntilClose;
+            self.keep_alive = false;
+            return if ended { Ok(()) } else { Err(HttpError::Truncated) };
+        }
+        let stamp = self.stamp();
+        let used = self.body.feed(bytes, |data| take(data, stamp))?;
+        self.wire.extend_from_slice(&bytes[used..]);
+        Ok(())
+    }
+
+    /// Reads once; gives what `take` makes of it.
+    fn poll_read<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Self, &[u8]) -> T,
+    ) -> Poll<Result<T, HttpError>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) => Poll::Ready(Ok(take(self, buffer.filled()))),
+                Err(error) => Poll::Ready(Err(classify(&error))),
+            }
+        })
+    }
+
+    /// Reads up to the end of the response's head.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, HttpError>> {
         loop {
-            self.bell.rung.store(false, Relaxed);
-            drive(&mut self.connection, cx);
-            let frame = match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Ready(Some(frame)) => frame,
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if self.bell.rung.load(Relaxed) && !again => {
-                    again = true;
-                    continue;
+            if let Some(head) = Head::read(&self.wire)? {
+                self.wire.drain(..head.length);
+                // What comes before the response itself: 100 Continue, 103 Early Hints.
+                let status = head.response.status();
+                if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                    // A body that has not begun needs no room.
+                    self.wire.shrink_to_fit();
+                    self.interim.get_or_insert_default();
+                    (self.body, self.keep_alive) = (head.body, head.keep_alive);
+                    return Poll::Ready(Ok(head.response));
                 }
-                Poll::Pending => {
-                    // Who rings on and on wants the others to have their turn: tokio does so after 128 reads.
-                    if self.bell.rung.load(Relaxed) {
-                        self.bell.reader.wake();
-                    }
-                    return Poll::Pending;
+                let interim = self.interim.insert(self.interim.unwrap_or_default() + head.length);
+                if *interim > HEAD {
+                    return Poll::Ready(Err(HttpError::Protocol(format!("{interim} bytes of heads before the last"))));
                 }
-            };
-            match frame.map(hyper::body::Frame::into_data) {
-                Ok(Ok(data)) => return Poll::Ready(Some(Ok(Frame { data, stamp: self.stamp() }))),
-                Ok(Err(_trailers)) => {}
-                Err(error) => return Poll::Ready(Some(Err(classify(&error, HttpError::Truncated)))),
+                continue;
+            }
+            let more = ready!(self.poll_read(cx, |this, bytes| {
+                this.wire.extend_from_slice(bytes);
+                !bytes.is_empty()
+            }))?;
+            if !more {
+                return Poll::Ready(Err(HttpError::Closed));
             }
         }
     }
-}
 
-/// Drives reading and writing; a connection that has ended is dropped.
-fn drive(connection: &mut Option<Pin<Box<Driven>>>, cx: &mut Context<'_>) {
-    if connection.as_mut().is_some_and(|driven| driven.as_mut().poll(cx).is_ready()) {
-        // Its error, if any, reaches the request or the body as well.
-        *connection = None;
-    }
-}
-
-/// Sorts hyper's errors; `ended` is what an end of the connection means here.
-fn classify(error: &hyper::Error, ended: HttpError) -> HttpError {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return match io.kind() {
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-                    HttpError::Reset
-                }
-                io::ErrorKind::UnexpectedEof => ended,
-                _ => HttpError::Protocol(io.to_string()),
-            };
+    /// Writes what is left of the request. Ready when nothing is, or nothing more will be taken.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(unsent) = &mut self.unsent else { return Poll::Ready(()) };
+        while !unsent.is_empty() && self.refused.is_none() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, unsent)) {
+                Ok(0) => self.refused = Some(HttpError::Closed),
+                Ok(count) => unsent.advance(count),
+                Err(error) => self.refused = Some(classify(&error)),
+            }
         }
-        cause = inner.source();
+        if self.refused.is_none() {
+            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_flush(cx)) {
+                self.refused = Some(classify(&error));
+            } else {
+                self.unsent = None;
+            }
+        }
+        Poll::Ready(())
     }
-    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() || error.is_body_write_aborted() {
-        ended
-    } else {
-        HttpError::Protocol(error.to_string())
+}
+
+/// Sorts what the socket or TLS says.
+fn classify(error: &io::Error) -> HttpError {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            HttpError::Reset
+        }
+        // How TLS says that the peer has closed without a word.
+        io::ErrorKind::UnexpectedEof => HttpError::Closed,
+        _ => HttpError::Protocol(error.to_string()),
     }
 }

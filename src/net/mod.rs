@@ -1,8 +1,9 @@
-//! Connections: TCP sockets whose reads carry the kernel's receive stamps, TLS, HTTP/1.1 over
-//! hyper's connection API, and a decoder of server-sent events that does no I/O.
+//! Connections: TCP sockets whose reads carry the kernel's receive stamps, TLS, HTTP/1.1 on them, and a decoder of
+//! server-sent events. Framing and decoding do no I/O.
 
 mod client;
 mod connect;
+mod framing;
 mod http;
 mod socket;
 pub mod sse;
@@ -11,6 +12,6 @@ mod tls;
 
 pub use client::{read_bounded, shared_client};
 pub use connect::{ConnectError, ConnectTimes, Endpoint, EndpointError};
-pub use http::{Frame, HttpConnection, HttpError};
+pub use http::{HttpConnection, HttpError, Progress};
 pub use stamp::{ReadStamp, clock_stepped, loop_turned, refresh_pairing};
 pub use tls::{TlsError, TlsSettings, client_config};

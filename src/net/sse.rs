@@ -86,7 +86,12 @@ impl Decoder {
                 self.after_return = bytes.is_empty();
                 bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
             }
-            if self.line.is_empty() {
+            if let Some(data) = self.whole_event(line, bytes) {
+                bytes = &bytes[1..];
+                self.within_limit(data.len())?;
+                take(Event { name: &self.name, data, id: &self.id, rest: bytes.len() });
+                self.name.clear();
+            } else if self.line.is_empty() {
                 self.take_line(line, bytes.len(), &mut take)?;
             } else {
                 self.line.extend_from_slice(line);
@@ -98,6 +103,14 @@ impl Decoder {
         }
         self.line.extend_from_slice(bytes);
         self.within_limit(self.line.len())
+    }
+
+    /// The data of an event that has no other line and is complete with this one: nearly every token comes so, and is
+    /// read where it lies.
+    fn whole_event<'a>(&self, line: &'a [u8], after: &[u8]) -> Option<&'a [u8]> {
+        let data = line.strip_prefix(b"data:")?;
+        let alone = self.line.is_empty() && !self.has_data && !self.at_start && after.first() == Some(&b'\n');
+        alone.then(|| data.strip_prefix(b" ").unwrap_or(data))
     }
 
     fn within_limit(&self, more: usize) -> Result<(), TooLarge> {

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::time::Duration;
 
-use capacity_check::driver::Limits;
+use capacity_check::driver::{Limits, Prompt};
 use capacity_check::net::TlsSettings;
 use capacity_check::record::{Outcome, Turn};
 
+use crate::support::chat::{hello, say};
 use crate::support::{
     Mock, STREAM_HEAD, Server, driver, limits, listen, one_turn, read_request, runtime, token, turn_in,
 };
@@ -130,6 +131,78 @@ fn a_reply_without_bounds_is_cut() {
     let turn = runtime().block_on(one_turn(&endless.base, "m", Limits::default(), &TlsSettings::default()));
     assert_eq!(turn.outcome, Outcome::Protocol);
     assert!(turn.detail.contains("larger than"), "{}", turn.detail);
+}
+
+#[test]
+fn what_http_allows_around_a_stream() {
+    const KIND: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+    let events = format!("{}data: [DONE]\n\n", token("a"));
+    let chunks: String = events
+        .as_bytes()
+        .chunks(7)
+        .map(|part| format!("{:x};why=\"not\"\r\n{}\r\n", part.len(), std::str::from_utf8(part).unwrap()))
+        .collect();
+    let said = |text: String| {
+        let turn = answered(text.leak().as_bytes());
+        (turn.outcome, turn.tokens)
+    };
+    let whole = (Outcome::Completed, 1);
+    assert_eq!(said(format!("{KIND}Transfer-Encoding: chunked\r\n\r\n{chunks}0\r\nAfter: x\r\n\r\n")), whole);
+    assert_eq!(said(format!("{KIND}Content-Length: {}\r\n\r\n{events}", events.len())), whole);
+    assert_eq!(said(format!("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n{STREAM_HEAD}{events}")), whole);
+    // The body need not come to its end once the stream has.
+    assert_eq!(said(format!("{KIND}Transfer-Encoding: chunked\r\n\r\n{chunks}")), whole);
+    for (broken, outcome) in [
+        (format!("{KIND}Transfer-Encoding: chunked\r\n\r\nfive\r\n"), Outcome::Protocol),
+        (format!("{KIND}Transfer-Encoding: gzip, chunked\r\n\r\n"), Outcome::Protocol),
+        (format!("{KIND}A: {}\r\n\r\n", "b".repeat(20_000)), Outcome::Protocol),
+        ("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(1_000), Outcome::Protocol),
+        ("HTTP/1.1 200 O".to_owned(), Outcome::Truncated),
+        (format!("{KIND}Transfer-Encoding: chunked\r\n\r\n{}", &chunks[..40]), Outcome::Truncated),
+        (format!("{KIND}Content-Length: 9999\r\n\r\n{}", token("a")), Outcome::Truncated),
+    ] {
+        assert_eq!(said(broken.clone()).0, outcome, "{}", &broken[..broken.len().min(200)]);
+    }
+}
+
+#[test]
+fn a_server_that_answers_before_it_has_read_gets_the_rest() {
+    let server = Server::start(|mut stream, _| {
+        let _ = stream.write_all(STREAM_HEAD.as_bytes());
+        // Long enough for the sender to fill both buffers.
+        std::thread::sleep(Duration::from_millis(300));
+        if read_request(&stream) {
+            let _ = stream.write_all(format!("{}data: [DONE]\n\n", token("a")).as_bytes());
+        }
+    });
+    let turn = runtime().block_on(async {
+        let driver = driver(&server.base, "m", limits(), &TlsSettings::default());
+        let text = "a long conversation ".repeat(1 << 20);
+        say(&driver, &mut driver.session(0), Prompt { text, ..hello() }).await
+    });
+    assert_eq!((turn.outcome, turn.tokens), (Outcome::Completed, 1), "{}", turn.detail);
+}
+
+#[test]
+fn an_answer_that_has_begun_is_no_closing_connection() {
+    // The first request of a connection is served, the second gets half a head.
+    let server = Server::start(|mut stream, _| {
+        let body = format!("{}data: [DONE]\n\n", token("a"));
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+        if read_request(&stream) {
+            let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        }
+        if read_request(&stream) {
+            let _ = write!(stream, "{head}");
+        }
+    });
+    runtime().block_on(async {
+        let driver = driver(&server.base, "m", limits(), &TlsSettings::default());
+        let mut session = driver.session(0);
+        assert_eq!(turn_in(&driver, &mut session).await.outcome, Outcome::Completed);
+        let turn = turn_in(&driver, &mut session).await;
+        assert_eq!((turn.outcome, turn.retries), (Outcome::Truncated, 0), "{}", turn.detail);
+    });
 }
 
 #[test]

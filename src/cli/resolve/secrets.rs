@@ -49,9 +49,11 @@ fn missing(name: &str) -> String {
     }
 }
 
-/// Whether HTTP allows a header.
+/// Whether HTTP allows a header, and it is not one that says where the request ends.
 fn is_header(name: &str, value: &str) -> bool {
-    http::HeaderName::from_bytes(name.as_bytes()).is_ok() && http::HeaderValue::from_str(value).is_ok()
+    let ours = [http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING];
+    http::HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !ours.contains(&name))
+        && http::HeaderValue::from_str(value).is_ok()
 }
 
 pub(super) fn secrets(wish: &Wish, problems: &mut Problems<'_>) -> Secrets {
@@ -60,7 +62,7 @@ pub(super) fn secrets(wish: &Wish, problems: &mut Problems<'_>) -> Secrets {
         let path = format!("target.headers_env.{name}");
         match variable(source) {
             Some(value) if is_header(name, value.expose()) => headers.push((name.clone(), value)),
-            Some(_) => problems.add(&path, format!("`{name}` has a name or value that HTTP does not allow")),
+            Some(_) => problems.add(&path, format!("`{name}` has a name or value that cannot be sent")),
             None => problems.add(&path, missing(source)),
         }
     }
@@ -69,7 +71,7 @@ pub(super) fn secrets(wish: &Wish, problems: &mut Problems<'_>) -> Secrets {
         match text.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
             Some((name, value)) if is_header(name, value) => headers.push((name.to_owned(), Secret::new(value))),
             Some((name, _)) => {
-                problems.add("--header", format!("`{name}` has a name or value that HTTP does not allow"));
+                problems.add("--header", format!("`{name}` has a name or value that cannot be sent"));
             }
             None => problems.add("--header", "write it like 'Name: value'"),
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use cookie::Cookie;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use hyper::body::Incoming;
 use reference_chat::jwt::{self, Claims, unix_seconds};
 use serde_json::{Value, json};
 
@@ -218,30 +217,29 @@ impl LibreChat {
             body: Bytes::from(body.to_string()),
         };
         let (mut connection, response) = exchange.call(&self.endpoint, kept, &call).await?;
-        let (head, mut body) = response.into_parts();
         // 204: how some versions answer a cancel.
-        if !matches!(head.status, StatusCode::OK | StatusCode::NO_CONTENT) {
-            return Err(self.refused(connection, Response::from_parts(head, body), exchange).await);
+        if !matches!(response.status(), StatusCode::OK | StatusCode::NO_CONTENT) {
+            return Err(self.refused(connection, response, exchange).await);
         }
-        let bytes = exchange.read_body(&mut connection, &mut body, ERROR_BODY, true).await?;
-        Ok((connection, head.headers, bytes))
+        let bytes = exchange.read_body(&mut connection, ERROR_BODY, true).await?;
+        Ok((connection, response.into_parts().0.headers, bytes))
     }
 
     /// The failure that a response is whose status is no success.
     pub(super) async fn refused(
         &self,
         mut connection: HttpConnection,
-        response: Response<Incoming>,
+        response: Response<()>,
         exchange: &mut Exchange<'_>,
     ) -> Failure {
         let status = response.status();
-        let text = match exchange.read_error(&mut connection, &mut response.into_body()).await {
+        let text = match exchange.read_error(&mut connection).await {
             Ok(text) => text,
             Err(failure) => return failure,
         };
         let mut failure = refusal(Outcome::of_status(status.as_u16()), text.as_bytes());
         failure.detail = format!("{status}: {}", failure.detail);
-        failure.connection = usable(connection);
+        failure.connection = usable(connection).map(Box::new);
         failure
     }
 }

@@ -67,10 +67,10 @@ impl LibreChat {
         if response.status() != StatusCode::OK {
             let mut failure = self.refused(connection, response, exchange).await;
             failure.detail = format!("GET {path}: {}", failure.detail);
-            session.connection = failure.connection.take();
+            session.connection = failure.connection.take().map(|connection| *connection);
             return Err(failure);
         }
-        let body = exchange.read_body(&mut connection, &mut response.into_body(), ANSWER, true).await?;
+        let body = exchange.read_body(&mut connection, ANSWER, true).await?;
         session.connection = usable(connection);
         Ok(body)
     }
