@@ -108,15 +108,20 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     }
     let live = Live::new(console, !args.no_progress);
     let plan = Plan::new(&scenario, &ready.run);
+    let mut insisting = interrupts.clone();
     let (tracing, traces) = begin_tracing(&scenario, &ready).await?;
     let output = execute(&scenario, plan, ready.driver, ready.seen.turn, tracing, journal, live, interrupts).await?;
     let traces = match traces {
         Some(JournalReading { over, task }) => {
             drop(over);
             // Without it there is a result all the same; what wants it is inconclusive then.
-            match tokio::time::timeout(JOURNAL_PATIENCE, task).await {
-                Ok(Ok(traces)) => Some(traces),
-                _ => {
+            let read = tokio::select! {
+                read = tokio::time::timeout(JOURNAL_PATIENCE, task) => read.ok().and_then(Result::ok),
+                () = hurried(&mut insisting) => None,
+            };
+            match read {
+                Some(traces) => Some(traces),
+                None => {
                     console.complain("the mock LLM's journal could not be read to its end");
                     None
                 }
@@ -153,8 +158,15 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     Ok(exit(&result, &scenario))
 }
 
-/// How long the journal may take once the last user has gone.
+/// How long the journal may take once the last user has gone, and once somebody insists on the end.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(30);
+const JOURNAL_HURRY: Duration = Duration::from_secs(3);
+
+/// Waits until somebody has insisted on the end for as long as the journal may take then.
+async fn hurried(interrupts: &mut watch::Receiver<Option<Interrupt>>) {
+    engine::asked(interrupts, Interrupt::Now).await;
+    tokio::time::sleep(JOURNAL_HURRY).await;
+}
 
 /// The reading of the mock's journal, which goes on until nobody holds `over`.
 struct JournalReading {

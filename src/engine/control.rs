@@ -390,7 +390,7 @@ fn banned(second: &Delta) -> Option<Stop> {
 }
 
 /// Waits until somebody outside asks for an end at least this hard.
-async fn asked(interrupts: &mut watch::Receiver<Option<Interrupt>>, hard: Interrupt) {
+pub async fn asked(interrupts: &mut watch::Receiver<Option<Interrupt>>, hard: Interrupt) {
     if interrupts.wait_for(|interrupt| *interrupt >= Some(hard)).await.is_err() {
         // Nobody is left who could ask.
         std::future::pending::<()>().await;

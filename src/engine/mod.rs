@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::clock::Nanos;
 use crate::record::{Delta, Record, TimelinePoint, Window};
 
-pub use control::{Patience, Settings, run};
+pub use control::{Patience, Settings, asked, run};
 pub use generator::{GeneratorSample, TierUsage};
 pub use limits::{LimitError, Prepared, prepare};
 

@@ -155,6 +155,7 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record
     });
     let mut users = tokio::task::JoinSet::new();
     let mut pulse = Pulse::new(start.epoch);
+    let mut cut = false;
     loop {
         tokio::select! {
             biased;
@@ -169,6 +170,10 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record
             }
             Some(_) = users.join_next(), if !users.is_empty() => {}
             () = shard.stopped(Interrupt::Drain), if users.is_empty() => break,
+            () = shard.stopped(Interrupt::Now), if !cut => {
+                cut = true;
+                users.abort_all();
+            }
         }
     }
     drop(users);

@@ -7,7 +7,7 @@ use super::shard::Shard;
 use crate::clock::{self, Nanos, SECOND};
 use crate::driver::{Live, Prompt, Session, Trace};
 use crate::plan::{Saying, UserPlan};
-use crate::record::{Outcome, Step, Turn};
+use crate::record::{Outcome, Place, Step, Turn};
 use crate::trace::Spoken;
 
 /// The least pause after a turn that failed, so that a target that refuses at once is not
@@ -30,7 +30,7 @@ pub(super) async fn live(shard: Rc<Shard>, number: u32, comes: Nanos) {
         if !shard.sleep_until(intended).await {
             return;
         }
-        let turn = speak(&shard, number, &mut plan, &mut session, intended).await;
+        let turn = speak(&shard, &mut plan, &mut session, intended).await;
         drop(pending);
         let pause = if turn.outcome.is_error() { PAUSE_AFTER_FAILURE } else { 0 };
         // From the kernel's stamp of the reply's end, not from when this task got to see it.
@@ -56,30 +56,37 @@ async fn arrive(shard: &Shard, session: &mut Session, comes: Nanos) -> Option<Na
 }
 
 /// One turn, recorded whatever happens to it.
-async fn speak(shard: &Shard, number: u32, plan: &mut UserPlan, session: &mut Session, intended: Nanos) -> End {
+async fn speak(shard: &Shard, plan: &mut UserPlan, session: &mut Session, intended: Nanos) -> End {
     let Saying { text, marker, opens, continues, cancel_after } = plan.say();
     let trace = shard.tracing.as_ref().map(|tracing| Trace { marker: marker.clone(), white: tracing.white });
     let prompt = Prompt { text, opens, continues, cancel_after, trace };
-    let mut turn = Turn::new(intended, clock::monotonic());
     let place = shard.recorder.borrow_mut().begin(intended);
-    let spoken = shard.driver.turn(session, &prompt, &mut turn, Live::new(&shard.recorder, place));
-    let cut = tokio::select! {
-        biased;
-        () = spoken => false,
-        () = shard.stopped(Interrupt::Now) => true,
-    };
-    if cut {
-        turn.outcome = Outcome::Interrupted;
-        turn.ended = clock::monotonic();
-        turn.released = turn.ended;
-        *session = shard.driver.session(number);
+    let mut spoken = Recorded { shard, place, marker, turn: Turn::new(intended, clock::monotonic()) };
+    shard.driver.turn(session, &prompt, &mut spoken.turn, Live::new(&shard.recorder, place)).await;
+    End { outcome: spoken.turn.outcome, released: spoken.turn.released }
+}
+
+/// A turn that is written down when it is dropped: ended by itself, or with its user where the run is stopped at
+/// once. Asking for that at every token would cost more than reading the token's stamp.
+struct Recorded<'a> {
+    shard: &'a Shard,
+    place: Place,
+    marker: String,
+    turn: Turn,
+}
+
+impl Drop for Recorded<'_> {
+    fn drop(&mut self) {
+        let mut turn = std::mem::replace(&mut self.turn, Turn::new(0, 0));
+        if turn.outcome == Outcome::Interrupted {
+            turn.ended = clock::monotonic();
+            turn.released = turn.ended;
+        }
+        self.shard.recorder.borrow_mut().finish(self.place, &turn);
+        if let Some(tracing) = &self.shard.tracing {
+            tracing.tell(Spoken { marker: std::mem::take(&mut self.marker), place: self.place, turn });
+        }
     }
-    shard.recorder.borrow_mut().finish(place, &turn);
-    let end = End { outcome: turn.outcome, released: turn.released };
-    if let Some(tracing) = &shard.tracing {
-        tracing.tell(Spoken { marker, place, turn });
-    }
-    end
 }
 
 /// What a user must know of its turn to go on.
