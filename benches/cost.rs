@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use support::{Mock, keep, run};
 
 const STREAMS: usize = 2_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const SECONDS: u64 = 15;
 /// 20 s of stream: longer than CPU is counted.
 const TOKENS: &str = "400";

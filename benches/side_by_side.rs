@@ -107,6 +107,8 @@ fn ours() -> Row {
         "40s",
         "--steady-max",
         "40s",
+        "--budget",
+        "ttft.p95=1s",
     ];
     let result = run(&mock, &flags);
     let cpu_s = children_cpu_s() - before;

@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use capacity_check::result::{RunResult, TierResult};
 use mock_llm::cli::Listening;
@@ -144,11 +144,7 @@ pub(crate) fn run_beside(mut command: Command, flags: &[&str], meanwhile: impl F
 /// Of each turn that the mock received in a tier's steady phase, its own time to first token, in microseconds.
 pub(crate) fn truth(mock: &Mock, result: &RunResult, tier: &TierResult) -> Vec<u64> {
     let started = humantime::parse_rfc3339(&result.started_at).expect("a time");
-    let at = |seconds: f64| {
-        let since = (started + Duration::from_secs_f64(seconds)).duration_since(SystemTime::UNIX_EPOCH);
-        since.expect("after 1970").as_micros() as u64
-    };
-    let window = at(tier.steady_from_s)..at(tier.steady_from_s + tier.steady_s);
+    let window = tier.steady_window(started);
     let turns = mock.turns(0);
     let within = turns.iter().filter(|turn| window.contains(&turn.received_us));
     within.filter_map(|turn| Some(turn.first_token_us? - turn.received_us)).collect()

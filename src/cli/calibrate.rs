@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -141,9 +141,7 @@ async fn compared(result: &RunResult, mock: &Mock) -> anyhow::Result<Vec<Row>> {
 
 /// A tier; `None` where it measured nothing.
 fn row(tier: &TierResult, turns: &[Turn], started: SystemTime, clock_steps: u64) -> Option<Row> {
-    let since = started.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let at = |seconds: f64| (since + Duration::from_secs_f64(seconds)).as_micros() as u64;
-    let window = at(tier.steady_from_s)..at(tier.steady_from_s + tier.steady_s);
+    let window = tier.steady_window(started);
     let mut truth: Vec<u64> = turns
         .iter()
         .filter(|turn| window.contains(&turn.received_us))

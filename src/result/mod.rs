@@ -6,6 +6,8 @@ mod reason;
 mod trace;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -185,6 +187,17 @@ pub struct TierResult {
     pub generator: TierGenerator,
     /// A few turns of each outcome but success, with what the target said.
     pub examples: Vec<Example>,
+}
+
+impl TierResult {
+    /// The steady phase in Unix microseconds, of a run that started at a moment.
+    pub fn steady_window(&self, started: SystemTime) -> Range<u64> {
+        let at = |seconds: f64| {
+            let since = (started + Duration::from_secs_f64(seconds)).duration_since(SystemTime::UNIX_EPOCH);
+            since.map_or(0, |since| since.as_micros() as u64)
+        };
+        at(self.steady_from_s)..at(self.steady_from_s + self.steady_s)
+    }
 }
 
 /// One step: how often it was done, how it ended, how long it took.

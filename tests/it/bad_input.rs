@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::support::chat::{Reference, SECRET};
-use crate::support::{Mock, Ran, Server, listen, read_request, run, tool};
+use crate::support::{Mock, Ran, Server, listen, raw_exchange, read_request, run, tool, whole_request};
 
 /// Nothing was run: no folder of a run, nothing on standard output.
 fn nothing_ran(ran: &Ran) {
@@ -292,4 +292,20 @@ fn a_deployment_that_cannot_be_tested_says_why() {
     let own = ["--profile", "librechat", "--target", &nobody, "--accounts", accounts, "--users", "1"];
     let refused = run(&[&own[..], &["--mock-admin", &mock.admin]].concat());
     assert!(refused.code == 4 && refused.stderr.contains("is the server running"), "{refused}");
+}
+
+#[test]
+fn a_deployment_that_adds_to_what_users_say_is_told_before_the_run() {
+    let mock = Mock::start("[models.m]\nttft = \"1ms\"\ngap = \"0\"\ntokens = 5");
+    let api = mock.api.clone();
+    let gateway = Server::start(move |mut stream, _| {
+        let Some((first, body)) = whole_request(&stream) else { return };
+        let words: Vec<&str> = first.split_whitespace().collect();
+        let rewritten = body.replace("]]\"", "]] Answer briefly.\"");
+        let (head, answer) = raw_exchange(&api, words[0], words[1], "application/json", &rewritten);
+        let _ = write!(stream, "{head}\r\n\r\n{answer}");
+    });
+    let flags = ["--target", &gateway.base, "--mock-admin", &mock.admin, "--users", "5", "--quick", "--no-progress"];
+    let ran = run(&flags);
+    assert!(ran.code == 4 && ran.stderr.contains("adds to what users say"), "{ran}");
 }

@@ -339,6 +339,11 @@ pub(crate) fn read_request(stream: &TcpStream) -> bool {
 
 /// The same, with the request's first line.
 pub(crate) fn request(stream: &TcpStream) -> Option<String> {
+    whole_request(stream).map(|(first, _)| first)
+}
+
+/// The same, with the request's first line and its body.
+pub(crate) fn whole_request(stream: &TcpStream) -> Option<(String, String)> {
     let mut reader = BufReader::new(stream);
     let (mut first, mut length) = (None, 0);
     loop {
@@ -354,8 +359,9 @@ pub(crate) fn request(stream: &TcpStream) -> Option<String> {
             break;
         }
     }
-    reader.read_exact(&mut vec![0; length]).ok()?;
-    first
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((first?, String::from_utf8(body).ok()?))
 }
 
 /// The head of a streamed answer without chunking: the body ends with the connection.
