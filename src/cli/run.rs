@@ -112,21 +112,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let (tracing, traces) = begin_tracing(&scenario, &ready).await?;
     let output = execute(&scenario, plan, ready.driver, ready.seen.turn, tracing, journal, live, interrupts).await?;
     let traces = match traces {
-        Some(JournalReading { over, task }) => {
-            drop(over);
-            // Without it there is a result all the same; what wants it is inconclusive then.
-            let read = tokio::select! {
-                read = tokio::time::timeout(JOURNAL_PATIENCE, task) => read.ok().and_then(Result::ok),
-                () = hurried(&mut insisting) => None,
-            };
-            match read {
-                Some(traces) => Some(traces),
-                None => {
-                    console.complain("the mock LLM's journal could not be read to its end");
-                    None
-                }
-            }
-        }
+        Some(reading) => reading.end(console, &mut insisting).await,
         None => None,
     };
     let facts = Facts {
@@ -172,6 +158,21 @@ async fn hurried(interrupts: &mut watch::Receiver<Option<Interrupt>>) {
 struct JournalReading {
     over: oneshot::Sender<()>,
     task: JoinHandle<Traces>,
+}
+
+impl JournalReading {
+    /// Reads what is still missing. Without it there is a result all the same; what wants it is inconclusive then.
+    async fn end(self, console: Console, interrupts: &mut watch::Receiver<Option<Interrupt>>) -> Option<Traces> {
+        drop(self.over);
+        let read = tokio::select! {
+            read = tokio::time::timeout(JOURNAL_PATIENCE, self.task) => read.ok().and_then(Result::ok),
+            () = hurried(interrupts) => None,
+        };
+        if read.is_none() {
+            console.complain("the mock LLM's journal could not be read to its end");
+        }
+        read
+    }
 }
 
 /// Begins to read the mock's journal, where the mock was seen.
