@@ -65,6 +65,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         tiers,
         totals,
         trace,
+        probes: None,
         steps: steps_of(&steps),
         generator: GeneratorResult {
             shards: scenario.shards,

@@ -1,6 +1,7 @@
 //! The one result of a run: serialised, versioned, and all that reports ever see.
 
 mod metrics;
+mod probe;
 mod read;
 mod reason;
 mod trace;
@@ -14,8 +15,15 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::grade::Verdict;
 use crate::metric::Metric;
+pub use crate::record::{
+    Event, EventKind, Gap, Gauge, Limit, LimitSource, Missing, Point, Probe, Series, Unit, Watched,
+};
 pub use crate::record::{Example, Finding, Flaw, Flaws, Parts, Reading, Relay, Slow, Step, TimelinePoint};
 pub use metrics::{BlockResult, DecodeError, MetricResult, failed_metrics, metrics, steps_of};
+pub use probe::{
+    Balance, Checkout, Growth, IndexAudit, IndexFinding, IndexProblem, PoolStudy, PoolTrial, Probes, SizingRow, Smallest,
+    Used,
+};
 pub use read::{ReadError, read};
 pub use reason::{Reason, SampleUnit};
 pub use trace::{Calibration, Stack, TierTraceResult, TraceResult, tier_trace};
@@ -60,6 +68,9 @@ pub struct RunResult {
     /// The other side of traced turns, over the whole run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trace: Option<TraceResult>,
+    /// What was seen beside the users: stores, processes, endpoints.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub probes: Option<Probes>,
     /// What users did besides turns, over the whole run.
     #[serde(default)]
     pub steps: BTreeMap<Step, StepResult>,

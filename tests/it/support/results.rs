@@ -158,6 +158,7 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
             }),
         },
         trace: None,
+        probes: None,
         steps: Default::default(),
     }
 }
