@@ -13,6 +13,7 @@ pub mod lang;
 pub mod metric;
 pub mod net;
 pub mod plan;
+pub mod probe;
 pub mod record;
 pub mod report;
 pub mod result;

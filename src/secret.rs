@@ -42,6 +42,14 @@ pub fn redacted(text: &str, secrets: &[Secret]) -> String {
     worth.fold(text.to_owned(), |text, secret| text.replace(&secret.0, REDACTED))
 }
 
+/// Takes a connection string and its password out of a foreign text.
+pub fn without_url_secrets(text: &str, url: &Secret) -> String {
+    let credentials = url.expose().split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    let password = credentials.and_then(|(who, _)| who.split_once(':')).map(|(_, password)| Secret::new(password));
+    let secrets: Vec<Secret> = [url.clone()].into_iter().chain(password).collect();
+    redacted(text, &secrets)
+}
+
 /// A text from outside, fit for a terminal or a report: control characters escaped, cut to
 /// `most` characters.
 pub fn escaped(text: &str, most: usize) -> String {
@@ -79,6 +87,13 @@ mod tests {
     fn a_target_that_repeats_a_secret_is_not_quoted() {
         let secrets = [Secret::new("sk-12345"), Secret::new("")];
         assert_eq!(redacted("bad key sk-12345, Bearer sk-12345!", &secrets), "bad key [redacted], Bearer [redacted]!");
+    }
+
+    #[test]
+    fn a_connection_string_is_not_quoted_nor_its_password() {
+        let url = Secret::new("mongodb://ann:hunter2@host:1/db");
+        let said = without_url_secrets("cannot reach mongodb://ann:hunter2@host:1/db (hunter2)", &url);
+        assert_eq!(said, "cannot reach [redacted] ([redacted])");
     }
 
     #[test]

@@ -70,6 +70,17 @@ if [ -z "$nginx" ]; then
 fi
 export CAPACITY_CHECK_NGINX="$nginx"
 
+# Redis. Debian's redis-tools has the whole server, which goes by the name that it is called by; the
+# package redis-server would add little but a service that starts.
+redis="$(command -v redis-server || true)"
+if [ -z "$redis" ]; then
+  command -v redis-check-rdb >/dev/null || install redis-tools
+  mkdir -p "$tools"
+  ln -sfn "$(command -v redis-check-rdb)" "$tools/redis-server"
+  redis="$(realpath -s "$tools/redis-server")"
+fi
+export CAPACITY_CHECK_REDIS="$redis"
+
 command -v cargo >/dev/null || {
   echo "tests/run.sh: no cargo found; install the Rust toolchain first (README.md, 'What you need')" >&2
   exit 1

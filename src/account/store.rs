@@ -9,7 +9,7 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
 use super::{local_part, marked_pattern};
-use crate::secret::{Secret, redacted};
+use crate::secret::{Secret, without_url_secrets};
 
 /// How long a server may take to be found.
 const SELECTION: Duration = Duration::from_secs(5);
@@ -223,11 +223,5 @@ fn user(email: &str, hash: &str, tenant: Option<Bson>) -> Document {
 
 /// What the driver says, without the connection string or its password.
 fn shown(error: &mongodb::error::Error, uri: &Secret) -> String {
-    let password = uri
-        .expose()
-        .split_once("://")
-        .and_then(|(_, rest)| rest.split_once('@'))
-        .and_then(|(who, _)| who.split_once(':').map(|(_, password)| Secret::new(password)));
-    let secrets: Vec<Secret> = password.into_iter().chain([uri.clone()]).collect();
-    crate::secret::escaped(&redacted(&error.to_string(), &secrets), 400)
+    crate::secret::escaped(&without_url_secrets(&error.to_string(), uri), 400)
 }

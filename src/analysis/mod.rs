@@ -1,4 +1,5 @@
-//! What follows from a result: quantiles with intervals, needed samples, generator health, capacity.
+//! What follows from a result: quantiles with intervals, needed samples, generator health, capacity, and what
+//! was watched.
 
 mod binomial;
 mod blocks;
@@ -6,6 +7,8 @@ mod capacity;
 mod generator;
 mod needs;
 mod quantile;
+mod slope;
+mod watch;
 
 pub use binomial::{rate_interval, samples_for_quantile, samples_for_rate, would_fail_with, would_pass_with};
 pub use blocks::{LEAST_BLOCKS, blocks_interval};
@@ -13,6 +16,7 @@ pub use capacity::capacity;
 pub use generator::generator_causes;
 pub use needs::steady_needed;
 pub use quantile::{exceeding, quantile_interval};
+pub use watch::{demand, watched};
 
 /// The confidence of every one-sided bound.
 pub const CONFIDENCE: f64 = 0.95;

@@ -18,6 +18,11 @@ Examples:
   capacity-check --users 100 --profile librechat --target https://chat.staging.internal \\
       --mock-admin http://mock.staging.internal:8090 --accounts accounts.csv
       LibreChat, before a mock LLM of yours; `accounts create` makes the list.
+  capacity-check --users 100 --profile librechat --target http://127.0.0.1:3080 ... \
+      --mongo-uri --redis-url --watch-port 3080 --scrape http://127.0.0.1:3080/metrics
+      The same, with what its stores and processes do meanwhile.
+  capacity-check --users 50 --reference-mongo mongodb://127.0.0.1 --reference-redis redis://127.0.0.1
+      The embedded deployment on real stores, which are watched.
   capacity-check --headcount 2000 --active-share 25% --budget 'ttft.p95=800ms,2s'
       2,000 people of whom a quarter chat at once, with a budget of your own.
   capacity-check --scenario scenarios/librechat-tiers.toml
@@ -92,6 +97,16 @@ pub(crate) struct RunArgs {
     /// Processes of the embedded reference deployment. [default: 1]
     #[arg(long, value_name = "N", help_heading = "Target")]
     pub(crate) reference_workers: Option<u32>,
+    /// Keep the embedded deployment's data in this MongoDB, in a database of its own that is dropped after the run; it
+    /// is watched as with --mongo-uri. Without a value MONGO_URI of the environment.
+    #[arg(long, value_name = "URI", num_args = 0..=1, default_missing_value = "", help_heading = "Target")]
+    pub(crate) reference_mongo: Option<String>,
+    /// Keep its sessions, limits and streams in this Redis, likewise. Without a value REDIS_URI of the environment.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = "Target")]
+    pub(crate) reference_redis: Option<String>,
+    /// Connections of its pool to MongoDB. [default: 100]
+    #[arg(long, value_name = "N", help_heading = "Target")]
+    pub(crate) reference_mongo_pool: Option<u32>,
     /// The custom endpoint to ask. [default: the one that reaches our mock]
     #[arg(long, value_name = "NAME", help_heading = "Target")]
     pub(crate) endpoint: Option<String>,
@@ -139,6 +154,31 @@ pub(crate) struct RunArgs {
     /// The longest that a turn may take. [default: 120s]
     #[arg(long, value_name = "TIME", help_heading = "Target")]
     pub(crate) turn_timeout: Option<String>,
+
+    /// Watch the deployment's MongoDB. Without a value MONGO_URI of the environment.
+    #[arg(long, value_name = "URI", num_args = 0..=1, default_missing_value = "", help_heading = "Probes")]
+    pub(crate) mongo_uri: Option<String>,
+    /// Watch the deployment's Redis: a server, redis+sentinel://HOST:PORT/MASTER, or a node of a Cluster. Without a
+    /// value REDIS_URI of the environment.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = "Probes")]
+    pub(crate) redis_url: Option<String>,
+    /// Watch a process of the server on this machine, with its descendants; repeatable.
+    #[arg(long, value_name = "PID", help_heading = "Probes")]
+    pub(crate) watch_pid: Vec<u32>,
+    /// Watch the processes that listen on a port; repeatable.
+    #[arg(long, value_name = "PORT", help_heading = "Probes")]
+    pub(crate) watch_port: Vec<u16>,
+    /// Watch a control group (v2), below /sys/fs/cgroup; repeatable.
+    #[arg(long, value_name = "PATH", help_heading = "Probes")]
+    pub(crate) watch_cgroup: Vec<PathBuf>,
+    /// Scrape an endpoint of Prometheus metrics; repeatable. METRICS_SECRET of the environment is sent to the target
+    /// alone.
+    #[arg(long, value_name = "URL", help_heading = "Probes")]
+    pub(crate) scrape: Vec<String>,
+    /// After the run, try pools of a ladder of sizes with load of our own, on a scratch database and scratch keys of
+    /// the stores that are watched.
+    #[arg(long, help_heading = "Probes")]
+    pub(crate) probe_pools: bool,
 
     /// A budget with its pass and warn bounds, METRIC.STATISTIC=PASS,WARN; repeatable. Those that
     /// are given stand instead of the default ones, but for error_rate and spoilt replies, which always hold.

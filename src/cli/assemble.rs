@@ -7,8 +7,8 @@ use crate::clock::{self, Nanos, SECOND};
 use crate::engine::{Output, Prepared, Stop, TierRun, Tripped};
 use crate::record::{Steps, TierRecord, TimelinePoint};
 use crate::result::{
-    Capacity, Counts, End, GeneratorResult, Machine, Reason, RunResult, SCHEMA_VERSION, TargetInfo, TierGenerator,
-    TierResult, Tool, TraceResult, Verdict, failed_metrics, metrics, steps_of, tier_trace,
+    Capacity, Counts, End, GeneratorResult, Machine, Probes, Reason, RunResult, SCHEMA_VERSION, TargetInfo,
+    TierGenerator, TierResult, Tool, TraceResult, Verdict, failed_metrics, metrics, steps_of, tier_trace,
 };
 use crate::scenario::Scenario;
 use crate::trace::Traces;
@@ -25,11 +25,13 @@ pub(super) struct Facts<'a> {
     pub(super) steps: Steps,
     /// What was found in the mock's journal, where it was looked at.
     pub(super) traces: Option<Traces>,
+    /// What was seen beside the users.
+    pub(super) probes: Option<Probes>,
 }
 
 /// The result of a run, not judged yet.
 pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
-    let Facts { scenario, target, started, epoch, ended, prepared, mut steps, traces } = facts;
+    let Facts { scenario, target, started, epoch, ended, prepared, mut steps, traces, probes } = facts;
     steps.merge(output.record.steps.clone());
     let mut record = output.record;
     let trace = traces.as_ref().map(|traces| trace_result(traces, scenario, epoch));
@@ -65,7 +67,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         tiers,
         totals,
         trace,
-        probes: None,
+        probes,
         steps: steps_of(&steps),
         generator: GeneratorResult {
             shards: scenario.shards,

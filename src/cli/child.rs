@@ -25,7 +25,7 @@ impl Own {
     fn start<L: DeserializeOwned>(name: &str, arrange: impl FnOnce(&mut Command)) -> io::Result<(Self, L)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([name, "--exit-with-stdin"]);
-        for variable in ["MOCK_LLM_ADMIN_TOKEN", "OPENAI_API_KEY", "JWT_SECRET"] {
+        for variable in ["MOCK_LLM_ADMIN_TOKEN", "OPENAI_API_KEY", "JWT_SECRET", "METRICS_SECRET"] {
             command.env_remove(variable);
         }
         arrange(&mut command);
@@ -93,10 +93,22 @@ impl Mock {
     }
 }
 
+/// The real stores of an embedded deployment.
+pub(super) struct Stores<'a> {
+    /// Names what it keeps there.
+    pub(super) run: &'a str,
+    pub(super) mongo: Option<&'a Secret>,
+    pub(super) redis: Option<&'a Secret>,
+}
+
 /// The embedded deployment: the reference before the mock LLM.
 pub(super) struct Embedded {
     /// The deployment's base.
     pub(super) chat: Url,
+    /// Its database, where that is a real one: its own, and dropped when it ends.
+    pub(super) database: Option<String>,
+    /// Whether it keeps anything in a real store.
+    pub(super) has_stores: bool,
     // In this order: the deployment goes before its model.
     _reference: Own,
     pub(super) mock: Mock,
@@ -107,15 +119,35 @@ impl Embedded {
     ///
     /// # Errors
     /// When one cannot be started, or says something else than where it listens.
-    pub(super) fn start(mock: &Behaviour, reference: &Reference, jwt_secret: &Secret) -> io::Result<Self> {
+    pub(super) fn start(
+        mock: &Behaviour,
+        reference: &Reference,
+        jwt_secret: &Secret,
+        stores: &Stores<'_>,
+    ) -> io::Result<Self> {
         let mock = Mock::start(mock)?;
+        let database = stores.mongo.map(|_| format!("capacity_check_{}", stores.run));
         let (own, listening) = Own::start::<reference_chat::cli::Listening>("reference-chat", |command| {
             command.args(["--listen", "127.0.0.1:0"]).args(arguments(reference));
             command.arg("--upstream").arg(format!("{}v1", mock.api));
             command.env(reference_chat::cli::SECRET_VARIABLE, jwt_secret.expose());
+            // A command line can be read by everybody on this machine, an environment cannot.
+            if let (Some(uri), Some(database)) = (stores.mongo, &database) {
+                command.env("MONGO_URI", uri.expose()).args(["--mongo-uri", "--mongo-database", database, "--scratch"]);
+                command
+                    .args(reference.mongo_pool.iter().flat_map(|pool| ["--mongo-pool".to_owned(), pool.to_string()]));
+            }
+            if let Some(url) = stores.redis {
+                let prefix = format!("capacity-check:{}", stores.run);
+                command.env("REDIS_URI", url.expose()).args(["--redis-url", "--redis-prefix", &prefix]);
+                if stores.mongo.is_none() {
+                    command.arg("--scratch");
+                }
+            }
         })
         .map_err(|error| io::Error::other(format!("the reference deployment: {error}")))?;
-        Ok(Self { chat: told(&listening.chat)?, _reference: own, mock })
+        let has_stores = stores.mongo.is_some() || stores.redis.is_some();
+        Ok(Self { chat: told(&listening.chat)?, database, has_stores, _reference: own, mock })
     }
 }
 

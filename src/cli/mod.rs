@@ -16,6 +16,7 @@ mod render;
 mod resolve;
 mod run;
 mod sign_in;
+mod watch;
 
 use clap::Parser;
 use mock_llm::cli::MockArgs;

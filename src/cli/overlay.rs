@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::RunArgs;
-use crate::scenario::file::ScenarioFile;
+use crate::scenario::file::{ProcessSection, PrometheusSection, ScenarioFile};
 use crate::scenario::{Places, Problem, WrittenScenario, read};
+use crate::secret::Secret;
 use serde_json::json;
 
 /// What was asked for, by file and flags together.
@@ -17,11 +18,36 @@ pub(super) struct Wish {
     pub(super) headers: Vec<String>,
     /// Budgets that were typed; they override those of the file.
     pub(super) budgets: Vec<String>,
+    /// Connection strings that were typed; an empty one names the variable of the environment.
+    pub(super) stores: Stores,
+    /// How many of the last Prometheus endpoints were typed.
+    pub(super) scraped: usize,
     /// The file, if there was one.
     pub(super) path: Option<PathBuf>,
     places: Places,
     /// Of each path that has a flag: the flag, and whether it was typed.
     flags: BTreeMap<&'static str, (&'static str, bool)>,
+}
+
+/// Connection strings of stores, as they were typed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stores {
+    pub(super) mongo: Option<Secret>,
+    pub(super) redis: Option<Secret>,
+    pub(super) reference_mongo: Option<Secret>,
+    pub(super) reference_redis: Option<Secret>,
+}
+
+impl Stores {
+    fn new(args: &RunArgs) -> Self {
+        let secret = |text: &Option<String>| text.clone().map(Secret::new);
+        Self {
+            mongo: secret(&args.mongo_uri),
+            redis: secret(&args.redis_url),
+            reference_mongo: secret(&args.reference_mongo),
+            reference_redis: secret(&args.reference_redis),
+        }
+    }
 }
 
 impl Wish {
@@ -30,7 +56,9 @@ impl Wish {
     /// # Errors
     /// Every problem of the file, each with its place.
     pub(super) fn new(args: &RunArgs) -> Result<Self, Vec<Problem>> {
-        let mut wish = Self { headers: args.header.clone(), budgets: args.budget.clone(), ..Self::default() };
+        let (headers, budgets) = (args.header.clone(), args.budget.clone());
+        let mut wish =
+            Self { headers, budgets, stores: Stores::new(args), scraped: args.scrape.len(), ..Self::default() };
         if let Some(path) = &args.scenario {
             let WrittenScenario { file, places } = written(path)?;
             (wish.file, wish.places, wish.path) = (file, places, Some(path.clone()));
@@ -79,7 +107,7 @@ impl Wish {
 
     fn overlay(&mut self, args: &RunArgs) {
         let Self { file, flags, .. } = self;
-        let ScenarioFile { target, accounts, journey, load, reference, verdict, guards, output, .. } = file;
+        let ScenarioFile { target, accounts, journey, load, reference, verdict, guards, probe, output, .. } = file;
         if args.users.is_some() || args.headcount.is_some() || !args.tiers.is_empty() {
             (load.users, load.tiers, load.headcount) = (None, None, None);
             load.active_share = load.active_share.take().filter(|_| args.headcount.is_some());
@@ -133,6 +161,9 @@ impl Wish {
         lay.over(&mut accounts.register, yes(args.register), "accounts.register", "--register");
         lay.over(&mut accounts.login_rate, args.login_rate, "accounts.login_rate", "--login-rate");
         lay.over(&mut reference.workers, args.reference_workers, "reference.workers", "--reference-workers");
+        let pool = args.reference_mongo_pool;
+        lay.over(&mut reference.mongo_pool, pool, "reference.mongo_pool", "--reference-mongo-pool");
+        lay.over(&mut probe.pools, yes(args.probe_pools), "probe.pools", "--probe-pools");
         lay.over(&mut verdict.fail_on, args.fail_on, "verdict.fail_on", "--fail-on");
         lay.over(&mut guards.abort_on, args.abort_on.clone(), "guards.abort_on", "--abort-on");
         lay.over(&mut guards.max_duration, args.max_duration.clone(), "guards.max_duration", "--max-duration");
@@ -144,8 +175,21 @@ impl Wish {
         if let Some(config) = &args.mock_config {
             file.mock.insert("config".to_owned(), json!(config.display().to_string()));
         }
+        lay.watched(args);
+        probe.process.extend(watched(args));
+        let scraped = |url: &String| PrometheusSection { url: url.clone(), ..PrometheusSection::default() };
+        probe.prometheus.extend(args.scrape.iter().map(scraped));
         file.authorized.extend(args.i_am_authorized_to_test.iter().cloned());
     }
+}
+
+/// The processes that flags name.
+fn watched(args: &RunArgs) -> impl Iterator<Item = ProcessSection> {
+    let pids = args.watch_pid.iter().map(|pid| ProcessSection { pid: Some(*pid), ..ProcessSection::default() });
+    let ports = args.watch_port.iter().map(|port| ProcessSection { port: Some(*port), ..ProcessSection::default() });
+    let groups = args.watch_cgroup.iter();
+    let groups = groups.map(|path| ProcessSection { cgroup: Some(path.clone()), ..ProcessSection::default() });
+    pids.chain(ports).chain(groups)
 }
 
 /// Lays flags over fields, and notes which.
@@ -157,6 +201,18 @@ impl Lay<'_> {
         if typed.is_some() {
             *field = typed;
         }
+    }
+
+    /// Notes the flags of probes, for messages.
+    fn watched(&mut self, args: &RunArgs) {
+        let stores = [
+            ("probe.mongo", "--mongo-uri", args.mongo_uri.is_some()),
+            ("probe.redis", "--redis-url", args.redis_url.is_some()),
+            ("reference.mongo_env", "--reference-mongo", args.reference_mongo.is_some()),
+            ("reference.redis_env", "--reference-redis", args.reference_redis.is_some()),
+            ("probe.prometheus", "--scrape", !args.scrape.is_empty()),
+        ];
+        self.0.extend(stores.map(|(path, flag, typed)| (path, (flag, typed))));
     }
 
     fn text(

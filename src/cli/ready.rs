@@ -8,7 +8,7 @@ use anyhow::Context;
 use rustls::ClientConfig;
 use url::Url;
 
-use super::child::Embedded;
+use super::child::{Embedded, Stores};
 use super::console::Console;
 use super::preflight::{PreflightError, Seen, check, first_model, preflight};
 use super::resolve::Secrets;
@@ -100,7 +100,9 @@ pub(super) async fn get_ready(scenario: &mut Scenario, secrets: &Secrets, consol
         }
         Target::Embedded { mock, reference } => {
             let secret = Secret::new(uuid::Uuid::new_v4().to_string());
-            let embedded = Embedded::start(&mock, &reference, &secret)
+            let (mongo, redis) = (&secrets.stores.reference_mongo, &secrets.stores.reference_redis);
+            let stores = Stores { run: &way.run, mongo: mongo.as_ref(), redis: redis.as_ref() };
+            let embedded = Embedded::start(&mock, &reference, &secret, &stores)
                 .map_err(|error| Failed::Preflight(format!("cannot start {error}")))?;
             way.embedded(embedded, secret).await
         }

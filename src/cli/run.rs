@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{oneshot, watch as channel};
 use tokio::task::JoinHandle;
 
 use super::args::RunArgs;
@@ -19,8 +19,9 @@ use super::progress::Live;
 use super::ready::{Made, Ready, get_ready};
 use super::render;
 use super::resolve::{For, Output as Wanted, Resolved, resolve};
+use super::watch;
 use crate::account::marked_email;
-use crate::analysis::steady_needed;
+use crate::analysis::{steady_needed, watched};
 use crate::clock;
 use crate::driver::Driver;
 use crate::engine::{self, Interrupt, Output, Patience, Progress, Settings};
@@ -110,11 +111,14 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let plan = Plan::new(&scenario, &ready.run);
     let mut insisting = interrupts.clone();
     let (tracing, traces) = begin_tracing(&scenario, &ready).await?;
+    let watching = watch::begin(&scenario, &secrets, &ready, epoch, console).await?;
+    let run = ready.run.clone();
     let output = execute(&scenario, plan, ready.driver, ready.seen.turn, tracing, journal, live, interrupts).await?;
     let traces = match traces {
         Some(reading) => reading.end(console, &mut insisting).await,
         None => None,
     };
+    let probes = watching.end().await;
     let facts = Facts {
         scenario: &scenario,
         target: ready.target,
@@ -124,12 +128,15 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
         prepared,
         steps: ready.steps,
         traces,
+        probes,
     };
     // They are of no more use; a child that hangs must not hold the report up.
     drop(ready.embedded);
     let balanced = output.record.totals().is_balanced();
     let mut result = assemble(facts, output);
+    watched(&mut result);
     judge(&mut result, &scenario.load.tiers).context("cannot judge the result")?;
+    watch::try_pools(&scenario, &secrets, &run, &mut result, &insisting, console).await;
     finish(args.json, &wanted, console, &folder, &result)?;
     if made.is_none() && result.target.kind == "librechat" {
         console.say(
@@ -149,7 +156,7 @@ const JOURNAL_PATIENCE: Duration = Duration::from_secs(30);
 const JOURNAL_HURRY: Duration = Duration::from_secs(3);
 
 /// Waits until somebody has insisted on the end for as long as the journal may take then.
-async fn hurried(interrupts: &mut watch::Receiver<Option<Interrupt>>) {
+async fn hurried(interrupts: &mut channel::Receiver<Option<Interrupt>>) {
     engine::asked(interrupts, Interrupt::Now).await;
     tokio::time::sleep(JOURNAL_HURRY).await;
 }
@@ -162,7 +169,7 @@ struct JournalReading {
 
 impl JournalReading {
     /// Reads what is still missing. Without it there is a result all the same; what wants it is inconclusive then.
-    async fn end(self, console: Console, interrupts: &mut watch::Receiver<Option<Interrupt>>) -> Option<Traces> {
+    async fn end(self, console: Console, interrupts: &mut channel::Receiver<Option<Interrupt>>) -> Option<Traces> {
         drop(self.over);
         let read = tokio::select! {
             read = tokio::time::timeout(JOURNAL_PATIENCE, self.task) => read.ok().and_then(Result::ok),
@@ -218,10 +225,10 @@ fn say_what_it_means(console: Console, scenario: &Scenario, ready: &Ready) {
 }
 
 /// Interrupt and terminate signals as requests: the first drains, the second stops at once.
-fn interrupts() -> Result<watch::Receiver<Option<Interrupt>>, Failed> {
+fn interrupts() -> Result<channel::Receiver<Option<Interrupt>>, Failed> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let (sender, receiver) = watch::channel(None);
+    let (sender, receiver) = channel::channel(None);
     tokio::task::spawn_local(async move {
         for request in [Interrupt::Drain, Interrupt::Now] {
             tokio::select! {
@@ -245,7 +252,7 @@ async fn execute(
     tracing: Option<Tracing>,
     mut journal: Journal,
     mut live: Live,
-    interrupts: watch::Receiver<Option<Interrupt>>,
+    interrupts: channel::Receiver<Option<Interrupt>>,
 ) -> anyhow::Result<Output> {
     let tiers = scenario.load.tiers.clone();
     let settings = Settings {

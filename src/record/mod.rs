@@ -9,6 +9,7 @@ mod metric;
 mod outcome;
 mod recorder;
 mod step;
+mod study;
 mod trace;
 mod turn;
 mod watch;
@@ -24,9 +25,8 @@ pub use metric::{Metrics, new_histogram};
 pub use outcome::{Outcome, OutcomeCounts};
 pub use recorder::{Place, Record, Recorder, TierRecord, Totals, WIDE};
 pub use step::{Step, StepRecord, Steps};
+pub use study::{IndexAudit, IndexFinding, IndexProblem, PoolStudy, PoolTrial, Smallest};
 pub use trace::{Joined, Parts, Reading, Relay, Slow, TierTrace};
 pub use turn::{Arrival, Batch, Example, Turn};
-pub use watch::{
-    Event, EventKind, Gap, Limit, LimitSource, Missing, POINTS, Point, Probe, SERIES, Series, Watched,
-};
+pub use watch::{Event, EventKind, Gap, Limit, LimitSource, Missing, POINTS, Point, Probe, SERIES, Series, Watched};
 pub use window::{Stages, Window};

@@ -108,7 +108,19 @@ fn laid(cell: &Cell) -> Markup {
         Cell::Text(text) => markup! { td { (lines(text)) } },
         Cell::Number(text) => markup! { td.number { (lines(text)) } },
         Cell::Verdict(verdict, word) => markup! { td { (badge(*verdict, word)) } },
+        Cell::Bar(share, text) => markup! { td.share { (bar(*share)) (text) } },
         Cell::Foreign(text) => markup! { td.foreign { @if !text.is_empty() { code { (text) } } } },
+    }
+}
+
+/// A share of something; its text stands beside it, so nobody has to see it.
+fn bar(share: f64) -> Markup {
+    let full = format!("{:.1}", share.clamp(0.0, 1.0) * 100.0);
+    markup! {
+        svg class="meter" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true" xmlns="http://www.w3.org/2000/svg" {
+            rect class="meter-room" width="100" height="10" {}
+            rect class="meter-full" width=(full) height="10" {}
+        }
     }
 }
 

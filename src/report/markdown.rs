@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell as Laid, CellAlignment, Table as Grid, presets};
 
-use super::view::{Block, Cell, Table, View};
+use super::view::{Block, Cell, Table, View, bar};
 use super::words;
 use crate::lang::Texts;
 use crate::result::RunResult;
@@ -61,6 +61,7 @@ fn laid(cell: &Cell) -> Laid {
     match cell {
         Cell::Text(text) | Cell::Number(text) => Laid::new(lines(text)),
         Cell::Verdict(verdict, word) => Laid::new(format!("{} {}", words::mark(*verdict), escaped(word))),
+        Cell::Bar(share, text) => Laid::new(format!("{} {}", bar(*share), escaped(text))),
         Cell::Foreign(text) => Laid::new(code(text)),
     }
 }

@@ -3,16 +3,21 @@
 
 mod answer;
 mod chart;
+mod database;
 mod forecast;
 mod html;
 mod junit;
 mod markdown;
+mod quantity;
 mod reason;
 mod section;
+mod sizing;
 mod terminal;
 mod tier;
 mod trace;
+mod usage;
 mod view;
+mod watch;
 mod words;
 
 pub use forecast::forecast;

@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::tier::tier_table;
 use super::view::{Block, Cell, Group, Section, Table};
-use super::{reason, trace, words};
+use super::{reason, trace, watch, words};
 use crate::lang::Texts;
 use crate::metric::Metric;
 use crate::result::{End, Example, MetricResult, RunResult, StepResult, TierResult};
 use crate::secret::escaped;
 
 /// The longest text of a target that is shown, in characters.
-const FOREIGN: usize = 300;
+pub(super) const FOREIGN: usize = 300;
 /// The longest name; a result file may come from anywhere.
 pub(super) const NAME: usize = 80;
 
@@ -32,20 +32,22 @@ const FELT: [Metric; 12] = [
 ];
 
 pub(super) fn all(result: &RunResult, texts: &Texts) -> Vec<Section> {
-    [
+    let mut sections = vec![
         section("tiers", texts.get("section-tiers"), tiers(result, texts)),
         section("time", texts.get("section-time"), trace::time(result, texts)),
         section("tokens", texts.get("section-tokens"), trace::tokens(result, texts)),
         section("charts", texts.get("section-charts"), vec![Block::Charts(Group::Run)]),
         section("latencies", texts.get("section-latencies"), vec![Block::Table(latencies(result, texts))]),
+    ];
+    sections.extend(watch::sections(result, texts));
+    sections.extend([
         section("happened", texts.get("section-happened"), happened(result, texts)),
         section("generator", texts.get("section-generator"), generator(result, texts)),
         section("method", texts.get("section-method"), method(result, texts)),
         section("not-loaded", texts.get("section-not-loaded"), not_loaded(texts)),
-    ]
-    .into_iter()
-    .filter(|section| !section.blocks.is_empty())
-    .collect()
+    ]);
+    sections.retain(|section| !section.blocks.is_empty());
+    sections
 }
 
 fn section(id: &'static str, title: String, blocks: Vec<Block>) -> Section {

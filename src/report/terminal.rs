@@ -6,8 +6,8 @@ use comfy_table::{Cell as Painted, CellAlignment, Color, Table as Grid, presets}
 
 use super::section::NAME;
 use super::tier::tier_table;
-use super::view::{Cell, Table};
-use super::{answer, section, trace, words};
+use super::view::{Cell, Table, bar};
+use super::{answer, section, sizing, trace, watch, words};
 use crate::lang::Texts;
 use crate::result::{Example, RunResult, Step, StepResult, TierResult, Verdict};
 use crate::secret::escaped;
@@ -41,6 +41,10 @@ pub fn terminal(result: &RunResult, texts: &Texts, colour: bool) -> String {
     lines.extend(section::streams(result, texts));
     lines.push(format!("{} {}", texts.get("section-generator"), section::health(result, texts)));
     lines.push(trace::error_bar(result, texts));
+    lines.extend(watch::lines(result, texts));
+    if let Some(table) = result.probes.as_ref().and_then(|probes| sizing::table(probes, texts)) {
+        lines.extend([String::new(), format!("{}:", table.caption), grid(&table, colour), String::new()]);
+    }
     lines.extend(answer::notes(result, texts));
     lines.join("\n").trim_end().to_owned()
 }
@@ -63,6 +67,7 @@ pub(super) fn grid(table: &Table, colour: bool) -> String {
 fn painted(cell: &Cell, colour: bool) -> Painted {
     match cell {
         Cell::Text(text) | Cell::Number(text) | Cell::Foreign(text) => Painted::new(text),
+        Cell::Bar(share, text) => Painted::new(format!("{} {text}", bar(*share))),
         Cell::Verdict(verdict, word) => {
             let cell = Painted::new(format!("{} {word}", words::mark(*verdict)));
             if colour { cell.fg(paint(*verdict)) } else { cell }

@@ -2,7 +2,7 @@
 
 use super::{answer, section};
 use crate::lang::{Lang, Texts};
-use crate::result::{RunResult, Verdict};
+use crate::result::{Probe, RunResult, Verdict};
 
 /// A whole report.
 pub(super) struct View {
@@ -42,6 +42,8 @@ pub(super) enum Block {
 pub(super) enum Group {
     /// Where the time went.
     Time,
+    /// What a kind of probe saw; control groups stand with processes.
+    Watch(Probe),
     /// Everything else.
     Run,
 }
@@ -61,8 +63,16 @@ pub(super) enum Cell {
     /// Stands to the right.
     Number(String),
     Verdict(Verdict, String),
+    /// A share of something, drawn as a bar, and in words.
+    Bar(f64, String),
     /// What the target said, and nothing that we would say.
     Foreign(String),
+}
+
+/// A share as a bar of ten characters; more than all of it is drawn as all.
+pub(super) fn bar(share: f64) -> String {
+    let full = (share.clamp(0.0, 1.0) * 10.0).round() as usize;
+    format!("{}{}", "█".repeat(full), "░".repeat(10 - full))
 }
 
 impl Table {
@@ -86,5 +96,15 @@ impl View {
             notes: answer::notes(result, texts),
             sections: section::all(result, texts),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_has_ten_characters_whatever_the_share() {
+        assert_eq!([-1.0, 0.0, 0.71, 3.0].map(bar), ["░░░░░░░░░░", "░░░░░░░░░░", "███████░░░", "██████████"]);
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn duration(micros: f64) -> String {
     }
 }
 
-fn trimmed(decimal: &str) -> &str {
+/// A decimal without the zeros at its end.
+pub(super) fn trimmed(decimal: &str) -> &str {
     if decimal.contains('.') { decimal.trim_end_matches('0').trim_end_matches('.') } else { decimal }
 }
 

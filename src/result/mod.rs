@@ -16,14 +16,12 @@ use serde::{Deserialize, Serialize};
 pub use crate::grade::Verdict;
 use crate::metric::Metric;
 pub use crate::record::{
-    Event, EventKind, Gap, Gauge, Limit, LimitSource, Missing, Point, Probe, Series, Unit, Watched,
+    Event, EventKind, Gap, Gauge, IndexAudit, IndexFinding, IndexProblem, Limit, LimitSource, Missing, Point,
+    PoolStudy, PoolTrial, Probe, Series, Smallest, Unit, Watched,
 };
 pub use crate::record::{Example, Finding, Flaw, Flaws, Parts, Reading, Relay, Slow, Step, TimelinePoint};
 pub use metrics::{BlockResult, DecodeError, MetricResult, failed_metrics, metrics, steps_of};
-pub use probe::{
-    Balance, Checkout, Growth, IndexAudit, IndexFinding, IndexProblem, PoolStudy, PoolTrial, Probes, SizingRow, Smallest,
-    Used,
-};
+pub use probe::{Balance, Checkout, Growth, Probes, SizingRow, Used};
 pub use read::{ReadError, read};
 pub use reason::{Reason, SampleUnit};
 pub use trace::{Calibration, Stack, TierTraceResult, TraceResult, tier_trace};

@@ -3,6 +3,8 @@
 //! Everything may be left out but the number of users; texts are read later, so that every problem
 //! can be told at once.
 
+mod probe;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -12,6 +14,9 @@ use serde_json::{Map, Value};
 
 use crate::grade::Verdict;
 use crate::lang::Lang;
+pub use probe::{
+    HealthSection, MongoSection, Preset, ProbeSection, ProcessSection, PrometheusSection, QuerySection, RedisSection,
+};
 
 /// What a run of capacity-check is asked to do. Flags override what stands here; a switch that is on
 /// here cannot be turned off by one.
@@ -51,6 +56,8 @@ pub struct ScenarioFile {
     pub verdict: VerdictSection,
     /// When a run is given up.
     pub guards: GuardsSection,
+    /// What is watched beside the users.
+    pub probe: ProbeSection,
     /// What is written where.
     pub output: OutputSection,
 }
@@ -222,6 +229,14 @@ pub struct ReferenceSection {
     pub token_cost: Option<String>,
     /// Time that a turn waits besides, not exclusive.
     pub fixed_latency: Option<String>,
+    /// Keep its data in the MongoDB whose connection string this environment variable holds: in a database of its own
+    /// that is dropped after the run.
+    pub mongo_env: Option<String>,
+    /// Connections of its pool; 100 without it.
+    pub mongo_pool: Option<u32>,
+    /// Keep its sessions, limits and streams in the Redis whose URL this environment variable holds: under a prefix of
+    /// its own, removed after the run.
+    pub redis_env: Option<String>,
     /// What goes wrong on purpose, such as `drop=100` or `delay=20ms`: see `reference-chat --help`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plants: Vec<String>,

@@ -4,6 +4,7 @@ mod budget;
 pub mod file;
 mod guard;
 mod place;
+mod probe;
 mod prompts;
 mod read;
 mod target;
@@ -19,6 +20,7 @@ pub use file::WhiteSpace;
 pub use guard::AbortOn;
 pub use mock_llm::Problem;
 pub use place::{Place, Places};
+pub use probe::{MongoProbe, Probes, ProcessProbe, PrometheusProbe, Which, librechat_queries};
 pub use prompts::{Prompts, PromptsError};
 pub use read::{Written as WrittenScenario, Wrong, read, schema};
 pub use target::{Accounts, Reference, Target, is_private, plain_url};
@@ -53,6 +55,8 @@ pub struct Scenario {
     pub timeouts: Timeouts,
     /// When a run is given up.
     pub guards: Guards,
+    /// What is watched beside the users.
+    pub probes: Probes,
     /// How exactly white space of replies is compared, where turns are traced.
     pub white_space: WhiteSpace,
     /// Whether the target may be another model than our mock.

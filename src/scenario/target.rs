@@ -62,6 +62,13 @@ pub struct Reference {
     /// Time that a turn waits besides.
     #[serde(rename = "fixed_latency_s", serialize_with = "optional_seconds")]
     pub fixed_latency: Option<Duration>,
+    /// Whether its data are in a real MongoDB.
+    pub mongo: bool,
+    /// Connections of its pool, where that is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mongo_pool: Option<u32>,
+    /// Whether its sessions, limits and streams are in a real Redis.
+    pub redis: bool,
     /// What goes wrong on purpose.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plants: Vec<String>,

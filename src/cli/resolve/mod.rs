@@ -1,6 +1,7 @@
 //! From what was written to what is meant: every problem at once, before anything runs.
 
 mod load;
+mod probe;
 mod secrets;
 mod target;
 
@@ -86,7 +87,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
         For::Running => secrets::secrets(&wish, &mut problems),
         For::Looking => Secrets::default(),
     };
-    let target = target::target(file, what_for, &mut problems);
+    let target = target::target(&wish, what_for, &mut problems);
     let embedded = matches!(target, Some(Target::Embedded { .. }));
     let real_model = file.target.real_model.unwrap_or(false);
     let traced = !real_model && target.as_ref().is_some_and(Target::has_mock);
@@ -98,6 +99,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
     let login_rate = file.accounts.login_rate.unwrap_or(5.0);
     problems.take("accounts.login_rate", Pace::parse(login_rate));
     let guards = guards(&wish, &mut problems);
+    let probes = probe::probes(&wish, what_for, &mut problems);
     let timeouts = timeouts(&wish, &mut problems);
     if file.load.shards == Some(0) {
         problems.add("load.shards", "should be 1 or more");
@@ -120,6 +122,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
         fail_on_warn: file.verdict.fail_on == Some(FailOn::Warn),
         timeouts,
         guards,
+        probes,
         white_space: file.target.white_space.unwrap_or_default(),
         real_model,
         headers: secrets::header_names(&wish),

@@ -1,6 +1,7 @@
 //! What is sent but never shown: keys, header values, accounts. From the environment or files.
 
 use super::Problems;
+use super::probe::{StoreSecrets, store_secrets};
 use crate::account::{Credentials, read_list};
 use crate::cli::overlay::Wish;
 use crate::scenario::file::ScenarioFile;
@@ -22,6 +23,8 @@ pub(in crate::cli) struct Secrets {
     pub(in crate::cli) jwt_secret: Option<Secret>,
     /// The users, where a list names them.
     pub(in crate::cli) accounts: Vec<Credentials>,
+    /// What lets the probes in.
+    pub(in crate::cli) stores: StoreSecrets,
 }
 
 impl Secrets {
@@ -34,13 +37,13 @@ impl Secrets {
     }
 }
 
-fn variable(name: &str) -> Option<Secret> {
+pub(super) fn variable(name: &str) -> Option<Secret> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
 }
 
 /// A variable that is not there. Somebody may have written the secret itself in the place of its
 /// variable's name: what is no name is not repeated.
-fn missing(name: &str) -> String {
+pub(super) fn missing(name: &str) -> String {
     let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
     if is_name {
         format!("the environment has no {name}")
@@ -87,6 +90,7 @@ pub(super) fn secrets(wish: &Wish, problems: &mut Problems<'_>) -> Secrets {
         admin_token: variable("MOCK_LLM_ADMIN_TOKEN"),
         jwt_secret: variable(reference_chat::cli::SECRET_VARIABLE),
         accounts: Vec::new(),
+        stores: store_secrets(wish, problems),
     }
 }
 

@@ -9,12 +9,14 @@ use serde_json::Value;
 use url::Url;
 
 use super::{For, Problems};
+use crate::cli::overlay::Wish;
 use crate::scenario::file::{Profile, ScenarioFile, TargetSection};
 use crate::scenario::{Accounts, Reference, Target, is_private, plain_url};
 
-pub(super) fn target(file: &ScenarioFile, what_for: For, problems: &mut Problems<'_>) -> Option<Target> {
+pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) -> Option<Target> {
+    let file = &wish.file;
     let TargetSection { url, profile, mock_admin, endpoint, ca_file, .. } = &file.target;
-    let Some(text) = url else { return embedded(file, problems) };
+    let Some(text) = url else { return embedded(wish, problems) };
     let profile = profile.unwrap_or(Profile::Openai);
     let base = match profile {
         Profile::Openai => Target::openai_base(text),
@@ -27,7 +29,7 @@ pub(super) fn target(file: &ScenarioFile, what_for: For, problems: &mut Problems
     {
         problems.add("target.ca_file", format!("cannot read {}: {error}", path.display()));
     }
-    only_embedded(file, problems);
+    only_embedded(wish, problems);
     for (path, url) in [("target.url", base.as_ref()), ("target.mock_admin", mock_admin.as_ref())] {
         if let Some(url) = url {
             problems.take(path, consent(url, &file.authorized));
@@ -67,12 +69,20 @@ pub(super) fn target(file: &ScenarioFile, what_for: For, problems: &mut Problems
 }
 
 /// What would go unheard with a target of somebody's own.
-fn only_embedded(file: &ScenarioFile, problems: &mut Problems<'_>) {
+fn only_embedded(wish: &Wish, problems: &mut Problems<'_>) {
+    let file = &wish.file;
     let reference = serde_json::to_value(&file.reference).expect("plain data");
     let given = reference.as_object().into_iter().flatten().find(|(_, value)| !value.is_null());
     if let Some((name, _)) = given {
         let message = "is for the embedded deployment, which is started where no target is named";
         problems.add(&format!("reference.{name}"), message);
+    }
+    for (typed, flag) in
+        [(&wish.stores.reference_mongo, "--reference-mongo"), (&wish.stores.reference_redis, "--reference-redis")]
+    {
+        if typed.is_some() {
+            problems.add(flag, "is for the embedded deployment, which is started where no target is named");
+        }
     }
     if !file.mock.is_empty() {
         let message = "is for the embedded deployment; configure the mock behind a target with `mock-llm --config`";
@@ -80,7 +90,8 @@ fn only_embedded(file: &ScenarioFile, problems: &mut Problems<'_>) {
     }
 }
 
-fn embedded(file: &ScenarioFile, problems: &mut Problems<'_>) -> Option<Target> {
+fn embedded(wish: &Wish, problems: &mut Problems<'_>) -> Option<Target> {
+    let file = &wish.file;
     let TargetSection { profile, mock_admin, endpoint, ca_file, .. } = &file.target;
     let for_targets = [
         ("target.profile", *profile == Some(Profile::Librechat)),
@@ -102,12 +113,25 @@ fn embedded(file: &ScenarioFile, problems: &mut Problems<'_>) -> Option<Target> 
     for text in &section.plants {
         problems.take("reference.plants", Plant::parse(text));
     }
+    let mongo = wish.stores.reference_mongo.is_some() || section.mongo_env.is_some();
+    let redis = wish.stores.reference_redis.is_some() || section.redis_env.is_some();
+    if let Some(pool) = section.mongo_pool {
+        if pool == 0 {
+            problems.add("reference.mongo_pool", "should be 1 or more");
+        }
+        if !mongo {
+            problems.add("reference.mongo_pool", "wants --reference-mongo");
+        }
+    }
     let mut cost = |name: &str, text: &Option<String>| {
         let cost = text.as_deref().map(|text| problems.take(&format!("reference.{name}"), parse_duration(text)));
         cost.flatten()
     };
     let reference = Reference {
         plants: section.plants.clone(),
+        mongo,
+        mongo_pool: section.mongo_pool,
+        redis,
         workers: workers as usize,
         default_limits: section.default_limits.unwrap_or(false),
         one_step: section.one_step.unwrap_or(false),

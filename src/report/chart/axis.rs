@@ -32,8 +32,16 @@ impl Vertical {
 
     /// The axis with its ticks, a line across the plot for each, and its name.
     pub(super) fn draw(&self, name: &str, tick: impl Fn(f64) -> String) -> Markup {
-        let count = (self.most / self.step).round() as u32;
         let middle = f64::midpoint(self.top, self.bottom);
+        html! {
+            (self.ticks(tick))
+            text class="name" transform=(format!("translate(12 {}) rotate(-90)", at(middle))) text-anchor="middle" { (name) }
+        }
+    }
+
+    /// Its ticks, and a line across the plot for each.
+    pub(super) fn ticks(&self, tick: impl Fn(f64) -> String) -> Markup {
+        let count = (self.most / self.step).round() as u32;
         html! {
             @for number in 0..=count {
                 @let value = f64::from(number) * self.step;
@@ -41,7 +49,6 @@ impl Vertical {
                 line class="grid" x1=(at(LEFT)) x2=(at(RIGHT)) y1=(at(y)) y2=(at(y)) {}
                 text class="tick" x=(at(LEFT - 6.0)) y=(at(y + 4.0)) text-anchor="end" { (tick(value)) }
             }
-            text class="name" transform=(format!("translate(12 {}) rotate(-90)", at(middle))) text-anchor="middle" { (name) }
         }
     }
 }

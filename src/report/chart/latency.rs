@@ -77,7 +77,15 @@ fn figure(id: &'static str, metric: Metric, title: String, result: &RunResult, t
     };
     let legend = PICKS.iter().enumerate().map(|(series, (name, _))| (series, (*name).to_owned())).collect();
     let svg = canvas(id, HEIGHT, &title, &content);
-    Some(Figure { group: Group::Run, id, title, note: texts.get("chart-latency-note"), legend, areas: false, svg })
+    Some(Figure {
+        group: Group::Run,
+        id: id.to_owned(),
+        title,
+        note: texts.get("chart-latency-note"),
+        legend,
+        areas: false,
+        svg,
+    })
 }
 
 /// The bounds of a budget with their labels; one, where they are the same.

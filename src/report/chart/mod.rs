@@ -6,7 +6,10 @@ mod latency;
 mod outcome;
 mod parts;
 mod percentile;
+mod strip;
+mod time;
 mod timeline;
+mod watch;
 
 use maud::{Markup, html};
 
@@ -24,7 +27,7 @@ const SERIES: usize = 6;
 
 /// A chart with what belongs around it.
 pub(super) struct Figure {
-    pub(super) id: &'static str,
+    pub(super) id: String,
     pub(super) group: Group,
     pub(super) title: String,
     /// What the chart shows, for who cannot see it and for who wonders.
@@ -38,7 +41,7 @@ pub(super) struct Figure {
 
 /// The charts of a result that has anything to draw.
 pub(super) fn all(result: &RunResult, texts: &Texts) -> Vec<Figure> {
-    [
+    let mut figures: Vec<Figure> = [
         parts::ttft(result, texts),
         parts::turn(result, texts),
         parts::waterfall(result, texts),
@@ -50,7 +53,9 @@ pub(super) fn all(result: &RunResult, texts: &Texts) -> Vec<Figure> {
     ]
     .into_iter()
     .flatten()
-    .collect()
+    .collect();
+    figures.extend(watch::figures(result, texts));
+    figures
 }
 
 /// A drawing of so much height.
@@ -74,6 +79,15 @@ fn at(value: f64) -> String {
 fn line(series: usize, points: &[(f64, f64)]) -> Markup {
     let path: Vec<String> = points.iter().map(|(x, y)| format!("{},{}", at(*x), at(*y))).collect();
     html! { polyline class=(format!("line s{series}")) points=(path.join(" ")) {} }
+}
+
+/// A line through points, or a marker where there is only one.
+fn stroke(series: usize, points: &[(f64, f64)]) -> Markup {
+    match points {
+        [] => html! {},
+        [point] => marker(series, *point),
+        _ => line(series, points),
+    }
 }
 
 /// A point in the form of its series.

@@ -45,7 +45,7 @@ pub(super) fn shares(result: &RunResult, texts: &Texts) -> Option<Figure> {
     let svg = canvas("outcomes", height, &title, &content);
     Some(Figure {
         group: Group::Run,
-        id: "outcomes",
+        id: "outcomes".to_owned(),
         title,
         note: texts.get("chart-outcomes-note"),
         legend,

@@ -65,7 +65,15 @@ fn stacks(
     };
     let legend = names.iter().enumerate().map(|(series, name)| (series, texts.get(name))).collect();
     let svg = canvas(id, HEIGHT, &title, &content);
-    Some(Figure { group: Group::Time, id, title, note: texts.get("chart-parts-note"), legend, areas: true, svg })
+    Some(Figure {
+        group: Group::Time,
+        id: id.to_owned(),
+        title,
+        note: texts.get("chart-parts-note"),
+        legend,
+        areas: true,
+        svg,
+    })
 }
 
 fn bar(axis: &Vertical, x: f64, width: f64, layers: &[u64]) -> Markup {
@@ -108,7 +116,7 @@ pub(super) fn waterfall(result: &RunResult, texts: &Texts) -> Option<Figure> {
     let svg = canvas("slowest", bottom + 44.0, &title, &content);
     Some(Figure {
         group: Group::Time,
-        id: "slowest",
+        id: "slowest".to_owned(),
         title,
         note: texts.get("chart-slowest-note"),
         legend,

@@ -55,7 +55,7 @@ pub(super) fn curve(result: &RunResult, texts: &Texts) -> Option<Figure> {
     let svg = canvas("percentiles", HEIGHT, &title, &content);
     Some(Figure {
         group: Group::Run,
-        id: "percentiles",
+        id: "percentiles".to_owned(),
         title,
         note: texts.get("chart-percentiles-note"),
         legend,

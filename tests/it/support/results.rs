@@ -1,6 +1,10 @@
 //! Results without a run: simulated turns through the tool's own recorder and verdicts. For tests
 //! of verdicts and reports, and for the bench that renders.
 
+// By its path, for the bench has this file by its own.
+#[path = "results_probed.rs"]
+mod probed;
+
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -366,6 +370,17 @@ pub(crate) fn samples() -> Vec<(&'static str, RunResult)> {
                 vec![traced(first(), 11, 312, 9_000.0), traced(second(&calm(2, 5.2)), 12, 624, 61_000.0)],
                 &in_advance,
                 &spoil,
+            ),
+        ),
+        (
+            "probed",
+            make(
+                vec![traced(first(), 11, 312, 9_000.0), traced(second(&calm(2, 5.2)), 12, 624, 61_000.0)],
+                &in_advance,
+                &|result| {
+                    result.trace = Some(tracing(true));
+                    result.probes = Some(probed::probes());
+                },
             ),
         ),
         ("expected", make(vec![first(), second(&slow)], &expected, &|_| {})),

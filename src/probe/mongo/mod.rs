@@ -1,0 +1,273 @@
+//! MongoDB, watched from outside: `serverStatus`, replication, and whose connections are busy.
+//!
+//! A server cannot see a client's wait queue. It is seen how many of the deployment's connections are in use; how long
+//! operations wait for one is told by the deployment or inferred later.
+
+mod audit;
+mod pools;
+mod status;
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
+
+use super::process::environment;
+use super::{APP_NAME, Moment, ProbeError, Rates};
+use crate::record::{EventKind, Gauge, LimitSource, Watched};
+use crate::scenario::{MongoProbe, ProcessProbe};
+use crate::secret::{Secret, escaped};
+pub use audit::audit;
+pub use pools::{Demand, mongo_pools};
+
+/// How long a server may take to be found, and a connection to be made.
+const SELECTION: Duration = Duration::from_secs(2);
+/// The variable of LibreChat's pool, and the driver's default where a process has no such variable.
+const POOL_VARIABLE: &str = "MONGO_MAX_POOL_SIZE";
+/// Applications and hosts that have a series of their own.
+const GROUPS: usize = 8;
+/// A pool is taken to be full where so many looks found the same most in use, and hardly any idle.
+const PLATEAU_LOOKS: u32 = 10;
+/// Connections of a driver besides its pool: those that watch the server.
+const MONITORS: f64 = 2.0;
+/// LibreChat's database where the connection string names none.
+const DATABASE: &str = "LibreChat";
+
+/// The options of our own connections to a store.
+///
+/// # Errors
+/// When the string is none; what the driver says of it may repeat a password and is not told.
+async fn options(uri: &Secret) -> Result<ClientOptions, ProbeError> {
+    let example = "mongodb://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded";
+    let mut options = ClientOptions::parse(uri.expose()).await.map_err(|_| ProbeError::Url { example })?;
+    options.app_name = Some(APP_NAME.to_owned());
+    options.server_selection_timeout = Some(SELECTION);
+    options.connect_timeout = Some(SELECTION);
+    options.max_pool_size = Some(2);
+    options.min_pool_size = Some(0);
+    Ok(options)
+}
+
+/// The hosts of a connection string: no user, no password.
+fn hosts(uri: &Secret) -> String {
+    let rest = uri.expose().split_once("://").map_or("", |(_, rest)| rest);
+    let rest = rest.split(['/', '?']).next().unwrap_or_default();
+    escaped(rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts), 200)
+}
+
+/// The watcher of a MongoDB.
+pub(super) struct Mongo {
+    uri: Secret,
+    settings: MongoProbe,
+    /// The most connections that the environment of the deployment's processes allows.
+    environment: Option<f64>,
+    client: Option<Client>,
+    rates: Rates,
+    started: Option<f64>,
+    primary: Option<String>,
+    denied: Vec<&'static str>,
+    full: bool,
+    plateau: Plateau,
+}
+
+/// The most connections in use, and how often they were all that there were.
+#[derive(Debug, Default)]
+struct Plateau {
+    busy: f64,
+    looks: u32,
+}
+
+impl Plateau {
+    fn look(&mut self, open: f64, busy: f64) {
+        if busy > self.busy {
+            *self = Self { busy, looks: 0 };
+        }
+        if busy > 0.0 && busy >= self.busy && open - busy <= MONITORS {
+            self.looks += 1;
+        }
+    }
+}
+
+impl Mongo {
+    pub(super) fn new(uri: Secret, settings: MongoProbe, processes: &[ProcessProbe]) -> Self {
+        let pools: Vec<f64> = processes
+            .iter()
+            .flat_map(|probe| environment(&probe.which, POOL_VARIABLE))
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        Self {
+            uri,
+            settings,
+            environment: (!pools.is_empty()).then(|| pools.iter().sum()),
+            client: None,
+            rates: Rates::default(),
+            started: None,
+            primary: None,
+            denied: Vec::new(),
+            full: false,
+            plateau: Plateau::default(),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        hosts(&self.uri)
+    }
+
+    async fn admin(&mut self) -> Result<Database, ProbeError> {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => {
+                let options = options(&self.uri).await?;
+                let client = Client::with_options(options).map_err(|error| ProbeError::mongo(&error, &self.uri))?;
+                self.client.insert(client).clone()
+            }
+        };
+        Ok(client.database("admin"))
+    }
+
+    pub(super) async fn look(&mut self, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
+        let admin = self.admin().await?;
+        let mut seen = false;
+        if let Some(status) = self.ask(&admin, "serverStatus", status::server_status(), out).await? {
+            seen = true;
+            self.restarted(&status, moment, out);
+            status::record(&status, &mut self.rates, moment, out);
+            if status.get_document("repl").is_ok() {
+                self.replication(&admin, moment, out).await?;
+            }
+        }
+        if !self.denied.contains(&"$currentOp") {
+            match status::connections(&admin, self.settings.app_name.as_deref()).await {
+                Ok(groups) => {
+                    seen = true;
+                    self.connections(&groups, moment, out);
+                }
+                Err(error) => self.refused("$currentOp", &error, out)?,
+            }
+        }
+        if seen { Ok(()) } else { Err(ProbeError::failed("nothing of it may be looked at; see what is missing")) }
+    }
+
+    /// A command, unless it was denied before. A denial is told once.
+    async fn ask(
+        &mut self,
+        admin: &Database,
+        what: &'static str,
+        command: Document,
+        out: &mut Watched,
+    ) -> Result<Option<Document>, ProbeError> {
+        if self.denied.contains(&what) {
+            return Ok(None);
+        }
+        match admin.run_command(command).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => self.refused(what, &error, out).map(|()| None),
+        }
+    }
+
+    fn refused(
+        &mut self,
+        what: &'static str,
+        error: &mongodb::error::Error,
+        out: &mut Watched,
+    ) -> Result<(), ProbeError> {
+        let error = ProbeError::mongo(error, &self.uri);
+        if !error.is_denied() {
+            return Err(error);
+        }
+        self.denied.push(what);
+        out.miss(what, error.to_string());
+        Ok(())
+    }
+
+    fn restarted(&mut self, status: &Document, moment: Moment, out: &mut Watched) {
+        let uptime = status::number(status, "uptimeMillis").unwrap_or(0.0);
+        let started = moment.at_s * 1e3 - uptime;
+        // Within two seconds it is the same start, told a little later.
+        if self.started.replace(started).is_some_and(|before| started - before > 2_000.0) {
+            self.rates.forget();
+            out.event(moment.at_s, EventKind::Restarted, format!("up for {:.1} s", uptime / 1e3));
+        }
+    }
+
+    async fn replication(&mut self, admin: &Database, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
+        let Some(set) = self.ask(admin, "replSetGetStatus", doc! { "replSetGetStatus": 1 }, out).await? else {
+            return Ok(());
+        };
+        let (primary, lag_us) = status::replication(&set);
+        if let Ok(name) = set.get_str("set") {
+            out.fact("replica set", escaped(name, 100));
+        }
+        out.fact("members", set.get_array("members").map_or(0, Vec::len).to_string());
+        if let Some(lag_us) = lag_us {
+            out.put(moment.second, Gauge::ReplicationLag, None, lag_us);
+        }
+        if let Some(primary) = primary {
+            let primary = escaped(&primary, 200);
+            let before = self.primary.replace(primary.clone());
+            if let Some(before) = before.filter(|before| *before != primary) {
+                out.event(moment.at_s, EventKind::Failover, format!("{before} -> {primary}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn connections(&mut self, groups: &[status::Group], moment: Moment, out: &mut Watched) {
+        let (open, busy) = groups.iter().fold((0.0, 0.0), |(open, busy), group| (open + group.open, busy + group.busy));
+        out.put(moment.second, Gauge::PoolOpen, None, open);
+        out.put(moment.second, Gauge::PoolBusy, None, busy);
+        if groups.len() > 1 {
+            for group in groups.iter().take(GROUPS) {
+                out.put(moment.second, Gauge::PoolOpen, Some(&group.name), group.open);
+                out.put(moment.second, Gauge::PoolBusy, Some(&group.name), group.busy);
+            }
+        }
+        if let [group] = groups {
+            out.fact("application", group.name.clone());
+        }
+        self.plateau.look(open, busy);
+        let Some((limit, source)) = self.limit() else { return };
+        out.limit(&Gauge::PoolBusy, None, limit, source);
+        let full = busy >= limit;
+        if full && !self.full {
+            out.event(moment.at_s, EventKind::PoolFull, format!("{busy} of {limit}"));
+        }
+        // A pool that is full at every other look was not empty in between.
+        self.full = full || self.full && busy >= 0.8 * limit;
+    }
+
+    /// The most connections of the deployment, where that is said.
+    fn limit(&self) -> Option<(f64, LimitSource)> {
+        let scenario = self.settings.max_connections.map(|most| (f64::from(most), LimitSource::Scenario));
+        scenario.or_else(|| self.environment.map(|most| (most, LimitSource::Environment)))
+    }
+
+    pub(super) fn last_words(&mut self, out: &mut Watched) {
+        if self.limit().is_none() && self.plateau.looks >= PLATEAU_LOOKS {
+            out.limit(&Gauge::PoolBusy, None, self.plateau.busy, LimitSource::Plateau);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_no_secret() {
+        let name = |uri: &str| hosts(&Secret::new(uri));
+        assert_eq!(name("mongodb://ann:hunter2@a:1,b:2/LibreChat?x=1"), "a:1,b:2");
+        assert_eq!(name("mongodb+srv://c.example.net"), "c.example.net");
+        assert_eq!(name("nonsense"), "");
+    }
+
+    #[test]
+    fn a_plateau_wants_the_same_most_again_and_again_with_none_idle() {
+        let mut plateau = Plateau::default();
+        for (open, busy) in [(6.0, 5.0), (6.0, 5.0), (50.0, 5.0), (6.0, 4.0), (8.0, 8.0)] {
+            plateau.look(open, busy);
+        }
+        assert_eq!((plateau.busy, plateau.looks), (8.0, 1));
+    }
+}

@@ -1,0 +1,107 @@
+//! Load of our own for pools: arrivals at random, as those of many users are, in bounded number.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::record::{PoolTrial, new_histogram};
+
+/// How long one size is tried under one load.
+pub(super) const TRIAL: Duration = Duration::from_secs(2);
+/// The load, as multiples of what the run measured.
+pub(super) const MULTIPLES: [f64; 3] = [1.0, 2.0, 4.0];
+/// A size is enough where the wait's 99th percentile stays below this, in microseconds.
+pub(super) const WAIT_LIMIT_US: u64 = 5_000;
+/// The most operations a second that are driven: beyond it the generator would measure itself.
+pub(super) const MOST_PER_S: f64 = 20_000.0;
+/// The most operations that are under way at once; who comes then waits too long in any case.
+const MOST_OPEN: usize = 5_000;
+
+/// Times of one trial.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// Waits for a connection.
+    pub(super) wait: Histogram<u64>,
+    /// Operations, without the wait.
+    pub(super) latency: Histogram<u64>,
+    /// Operations that failed.
+    pub(super) errors: u64,
+    /// Operations that wait for a connection now.
+    pub(super) waiting: u64,
+}
+
+/// Times that the driver's own tasks write.
+#[derive(Debug, Clone)]
+pub(super) struct Shared(Arc<Mutex<Times>>);
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Times { wait: new_histogram(), latency: new_histogram(), errors: 0, waiting: 0 })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was before a trial, but not who waits.
+    pub(super) fn begin(&self) {
+        let mut times = self.lock();
+        times.wait.reset();
+        times.latency.reset();
+        times.errors = 0;
+    }
+
+    /// What a trial of so long has shown. Who waits at its end has waited for as long as it took, as far as we know:
+    /// otherwise a pool that lets nobody through would look quick.
+    pub(super) fn trial(&self, size: u32, multiple: f64, took: Duration) -> PoolTrial {
+        let mut times = self.lock();
+        let waiting = times.waiting;
+        times.wait.saturating_record_n(took.as_micros() as u64, waiting);
+        let at = |histogram: &Histogram<u64>, share| histogram.value_at_quantile(share);
+        PoolTrial {
+            size,
+            multiple,
+            pipeline: 0,
+            operations: times.latency.len(),
+            operations_per_s: times.latency.len() as f64 / took.as_secs_f64(),
+            wait_p50_us: at(&times.wait, 0.5),
+            wait_p99_us: at(&times.wait, 0.99),
+            latency_p50_us: at(&times.latency, 0.5),
+            latency_p99_us: at(&times.latency, 0.99),
+            errors: times.errors,
+        }
+    }
+}
+
+/// Starts operations at random moments, `rate` a second on average, for the length of a trial. Equal seeds, equal
+/// moments. Gives how long it took, and those that are still under way: whoever drops them gives them up.
+pub(super) async fn drive<F>(rate: f64, seed: u64, operation: impl Fn() -> F) -> (Duration, JoinSet<()>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut open = JoinSet::new();
+    let began = Instant::now();
+    let end = began + TRIAL;
+    let mut next = began;
+    while next < end {
+        tokio::time::sleep_until(next).await;
+        // A timer wakes a millisecond late: all that is due by now begins now.
+        while next <= Instant::now() && next < end {
+            if open.len() < MOST_OPEN {
+                open.spawn(operation());
+            }
+            // The exponential gap of a Poisson process.
+            let uniform: f64 = rng.random();
+            next += Duration::from_secs_f64(-(1.0 - uniform).ln() / rate.max(1e-3));
+        }
+        while open.try_join_next().is_some() {}
+    }
+    (began.elapsed(), open)
+}
