@@ -25,7 +25,7 @@ pub(crate) struct Message {
 pub(crate) struct Conversation {
     user: String,
     messages: Vec<Message>,
-    pub(crate) model: String,
+    model: String,
     created: SystemTime,
     updated: SystemTime,
 }
@@ -72,28 +72,13 @@ impl Chats {
 
     /// The thread that ends with a message, oldest first, as the model is told it.
     pub(crate) fn thread(&self, conversation: &str, user: &str, last: &str) -> Vec<Message> {
-        let Some(messages) = self.messages(conversation, user) else { return Vec::new() };
-        let by_id: HashMap<&str, &Message> = messages.iter().map(|message| (message.id.as_str(), message)).collect();
-        let mut thread = Vec::new();
-        let mut next = by_id.get(last);
-        // A client may send a circle of parents; a thread is no longer than its conversation.
-        while let Some(message) = next.filter(|_| thread.len() < messages.len()) {
-            thread.push((*message).clone());
-            next = by_id.get(message.parent.as_str());
-        }
-        thread.reverse();
-        thread
+        self.messages(conversation, user).map_or_else(Vec::new, |messages| walk(messages, last))
     }
 
     /// What the API tells of a conversation.
     pub(crate) fn shown(&self, id: &str) -> Value {
         let Some(conversation) = self.by_id.get(id) else { return json!({ "conversationId": id }) };
-        json!({
-            "_id": id.replace('-', "").get(..24), "conversationId": id, "user": conversation.user, "__v": 0,
-            "createdAt": time(conversation.created), "endpointType": "custom", "files": [], "isArchived": false,
-            "model": conversation.model, "resendFiles": true, "tags": [], "title": "New Chat",
-            "updatedAt": time(conversation.updated),
-        })
+        shown(id, &conversation.user, &conversation.model, conversation.created, conversation.updated)
     }
 
     /// The newest conversations of a user, a page of them.
@@ -101,6 +86,30 @@ impl Chats {
         let mine = self.order.iter().rev().filter(|id| self.by_id.get(*id).is_some_and(|found| found.user == user));
         mine.take(25).map(|id| self.shown(id)).collect()
     }
+}
+
+/// Of a conversation's messages the thread that ends with one, oldest first.
+pub(crate) fn walk(messages: &[Message], last: &str) -> Vec<Message> {
+    let by_id: HashMap<&str, &Message> = messages.iter().map(|message| (message.id.as_str(), message)).collect();
+    let mut thread = Vec::new();
+    let mut next = by_id.get(last);
+    // A client may send a circle of parents; a thread is no longer than its conversation.
+    while let Some(message) = next.filter(|_| thread.len() < messages.len()) {
+        thread.push((*message).clone());
+        next = by_id.get(message.parent.as_str());
+    }
+    thread.reverse();
+    thread
+}
+
+/// What the API tells of a conversation.
+pub(crate) fn shown(id: &str, user: &str, model: &str, created: SystemTime, updated: SystemTime) -> Value {
+    json!({
+        "_id": id.replace('-', "").get(..24), "conversationId": id, "user": user, "__v": 0,
+        "createdAt": time(created), "endpointType": "custom", "files": [], "isArchived": false,
+        "model": model, "resendFiles": true, "tags": [], "title": "New Chat",
+        "updatedAt": time(updated),
+    })
 }
 
 fn time(at: SystemTime) -> String {

@@ -1,6 +1,7 @@
 //! The command line of the reference deployment, shared by its own binary and
 //! `capacity-check reference-chat`.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,11 +13,38 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::plant::Plant;
-use crate::server::serve;
+use crate::server::Opened;
 use crate::settings::{Costs, Limit, Limits, Settings};
+use crate::store::{MongoSettings, RedisSettings, StoreError, missing_store, mongo::named_database};
 
 /// The variable of the secret that signs bearer tokens.
 pub const SECRET_VARIABLE: &str = "JWT_SECRET";
+/// The variable of MongoDB's connection string, where the flag has no value.
+pub const MONGO_VARIABLE: &str = "MONGO_URI";
+/// The variable of Redis' URL, where the flag has no value.
+pub const REDIS_VARIABLE: &str = "REDIS_URI";
+/// The variable of the bearer token for `/metrics`.
+pub const METRICS_VARIABLE: &str = "METRICS_SECRET";
+/// The database where neither flag nor connection string names one.
+const DATABASE: &str = "LibreChat";
+/// Databases that are MongoDB's own.
+const OWN_DATABASES: [&str; 3] = ["admin", "config", "local"];
+
+/// The address of a store, with its password: never shown.
+#[derive(Clone)]
+pub struct StoreAddress(String);
+
+impl From<String> for StoreAddress {
+    fn from(address: String) -> Self {
+        Self(address)
+    }
+}
+
+impl fmt::Debug for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
 
 /// Flags of the reference deployment.
 #[derive(Debug, Clone, Args)]
@@ -85,9 +113,31 @@ pub struct ReferenceArgs {
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub ban_violations: Option<u32>,
 
+    /// Keep accounts and conversations in this MongoDB, as LibreChat does; without a value the one in MONGO_URI.
+    #[arg(long, value_name = "URI", num_args = 0..=1, default_missing_value = "", help_heading = "Stores")]
+    pub mongo_uri: Option<StoreAddress>,
+    /// The database. [default: the one that the URI names, else LibreChat]
+    #[arg(long, value_name = "NAME", requires = "mongo_uri", help_heading = "Stores")]
+    pub mongo_database: Option<String>,
+    /// The most connections to MongoDB at once (LibreChat's MONGO_MAX_POOL_SIZE).
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Stores")]
+    pub mongo_pool: u32,
+    /// Keep sessions, limiters and streams in this Redis; without a value the one in REDIS_URI.
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", help_heading = "Stores")]
+    pub redis_url: Option<StoreAddress>,
+    /// What stands before the keys in Redis (LibreChat's REDIS_KEY_PREFIX).
+    #[arg(long, value_name = "NAME", default_value = "librechat", help_heading = "Stores")]
+    pub redis_prefix: String,
+    /// Remove the whole database, and all keys that begin with the prefix, in the end.
+    #[arg(long, hide = true)]
+    pub scratch: bool,
+
     /// Something that goes wrong on purpose: drop=N, double=N, swap=N, alter=N, foreign=N (one token in N),
     /// buffer, coalesce=K, delay=TIME, late=K or late-lost=K (the first K tokens), titles; repeatable.
-    /// `GET /reference/plants` tells how many tokens each has harmed.
+    /// `GET /reference/plants` tells how many tokens each has harmed. Of the stores: slow-mongo=TIME, logs=N,
+    /// redis-maxclients=N, redis-maxmemory=BYTES. Of the processes: leak=BYTES (each turn), worker-cost=F (the
+    /// first worker's work costs F times as much).
     #[arg(long, value_name = "PLANT", value_parser = Plant::parse, help_heading = "Plants")]
     pub plant: Vec<Plant>,
 
@@ -121,6 +171,9 @@ pub enum ReferenceError {
     /// A flag that makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Serving broke.
     #[error("cannot serve: {0}")]
     Serve(#[from] io::Error),
@@ -138,7 +191,6 @@ impl ReferenceArgs {
         if !matches!(self.upstream.scheme(), "http" | "https") {
             return Err(ReferenceError::Usage("--upstream should begin with http:// or https://".to_owned()));
         }
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         // Without a secret nobody but this process signs tokens.
         let secret = variable(SECRET_VARIABLE).unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let mut settings = Settings::new(self.upstream.clone(), secret);
@@ -151,7 +203,8 @@ impl ReferenceArgs {
             login: self.login_cost.unwrap_or(costs.login),
             turn: self.turn_cost.unwrap_or(costs.turn),
             token: self.token_cost.unwrap_or(costs.token),
-            fixed: self.fixed_latency.unwrap_or(costs.fixed),
+            // It stands for the database; where one is, it takes its own time.
+            fixed: self.fixed_latency.unwrap_or(if self.mongo_uri.is_some() { Duration::ZERO } else { costs.fixed }),
             passes: costs.passes,
         };
         settings.one_step = self.one_step;
@@ -160,7 +213,35 @@ impl ReferenceArgs {
         settings.token_life = self.token_life;
         settings.upstream_patience = self.upstream_patience;
         settings.limits = self.limits();
+        settings.metrics_secret = variable(METRICS_VARIABLE);
+        settings.mongo = self.mongo()?;
+        settings.redis = self.redis()?;
+        settings.scratch = self.scratch;
+        if let Some(missing) = missing_store(&settings) {
+            return Err(ReferenceError::Usage(missing));
+        }
         Ok(settings)
+    }
+
+    fn mongo(&self) -> Result<Option<MongoSettings>, ReferenceError> {
+        let Some(StoreAddress(uri)) = &self.mongo_uri else { return Ok(None) };
+        let uri = given_or_from(uri, "--mongo-uri", MONGO_VARIABLE)?;
+        let named = named_database(&uri)?;
+        let database = self.mongo_database.clone().or(named).unwrap_or_else(|| DATABASE.to_owned());
+        if database.is_empty() || OWN_DATABASES.contains(&database.as_str()) {
+            let text = "--mongo-database should name a database for the deployment, not one of MongoDB's own";
+            return Err(ReferenceError::Usage(text.to_owned()));
+        }
+        Ok(Some(MongoSettings { uri, database, pool: self.mongo_pool }))
+    }
+
+    fn redis(&self) -> Result<Option<RedisSettings>, ReferenceError> {
+        let Some(StoreAddress(url)) = &self.redis_url else { return Ok(None) };
+        let url = given_or_from(url, "--redis-url", REDIS_VARIABLE)?;
+        if self.redis_prefix.is_empty() {
+            return Err(ReferenceError::Usage("--redis-prefix should not be empty".to_owned()));
+        }
+        Ok(Some(RedisSettings { url, prefix: self.redis_prefix.clone() }))
     }
 
     fn limits(&self) -> Limits {
@@ -178,15 +259,110 @@ impl ReferenceArgs {
         }
     }
 
-    /// Listens, says where on standard output, and serves until interrupted.
+    /// Opens the stores, listens, says where on standard output, and serves until interrupted.
     ///
     /// # Errors
-    /// When a flag makes no sense or the address cannot be used.
+    /// When a flag makes no sense, or the address or a store cannot be used.
     pub async fn run(self) -> Result<(), ReferenceError> {
         let settings = self.settings()?;
+        let stored = settings.mongo.is_some() || settings.redis.is_some();
         let listener = listen(self.listen).map_err(|source| ReferenceError::Listen { address: self.listen, source })?;
-        announce(&Listening { chat: format!("http://{}", listener.local_addr()?) })?;
-        serve(listener, settings, ended(self.exit_with_stdin)).await?;
+        let chat = format!("http://{}", listener.local_addr()?);
+        let opened = Box::pin(Opened::new(settings)).await?;
+        if let Err(error) = announce(&Listening { chat }) {
+            opened.close().await?;
+            return Err(error.into());
+        }
+        let shutdown = async {
+            tokio::select! {
+                () = ended(self.exit_with_stdin) => {}
+                () = terminated(), if stored => {}
+            }
+        };
+        Box::pin(opened.serve(listener, shutdown)).await?;
         Ok(())
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What a flag says, or what a variable does where the flag has no value.
+fn given_or_from(given: &str, flag: &str, name: &str) -> Result<String, ReferenceError> {
+    if !given.is_empty() {
+        return Ok(given.to_owned());
+    }
+    let missing = || ReferenceError::Usage(format!("{flag} without a value is read from {name}, which is not set"));
+    variable(name).ok_or_else(missing)
+}
+
+/// Waits for SIGTERM, so that what was planted in a store is taken back then too.
+async fn terminated() {
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        // Then the default action ends the process.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        reference: ReferenceArgs,
+    }
+
+    fn settings(flags: &[&str]) -> Result<Settings, ReferenceError> {
+        Cli::try_parse_from([&["reference-chat"][..], flags].concat()).expect("flags are read").reference.settings()
+    }
+
+    #[test]
+    fn without_flags_everything_is_in_memory() {
+        let settings = settings(&[]).unwrap();
+        assert!(settings.mongo.is_none() && settings.redis.is_none() && !settings.scratch);
+        assert_eq!(settings.costs, Costs::default());
+    }
+
+    #[test]
+    fn a_database_takes_its_own_time_unless_another_is_asked_for() {
+        let uri = "mongodb://me:hunter2@127.0.0.1:1/chat";
+        let with = settings(&["--mongo-uri", uri]).unwrap();
+        assert_eq!(with.costs, Costs { fixed: Duration::ZERO, ..Costs::default() });
+        let mongo = with.mongo.as_ref().unwrap();
+        assert_eq!((mongo.database.as_str(), mongo.pool), ("chat", 100));
+        assert!(!format!("{with:?}").contains("hunter2"));
+        let flags = ["--mongo-uri", uri, "--mongo-database", "other", "--mongo-pool", "5", "--fixed-latency", "7ms"];
+        let with = settings(&flags).unwrap();
+        assert_eq!(with.costs.fixed, Duration::from_millis(7));
+        let mongo = with.mongo.unwrap();
+        assert_eq!((mongo.database.as_str(), mongo.pool), ("other", 5));
+        let unnamed = settings(&["--mongo-uri", "mongodb://127.0.0.1:1"]).unwrap();
+        assert_eq!(unnamed.mongo.unwrap().database, DATABASE);
+    }
+
+    #[test]
+    fn flags_that_make_no_sense_are_told_without_secrets() {
+        let redis = ["--redis-url", "redis://:hunter2@127.0.0.1:1"];
+        for (flags, part) in [
+            (&["--plant", "slow-mongo=10ms"][..], "wants MongoDB: give --mongo-uri"),
+            (&["--plant", "redis-maxclients=3"][..], "wants Redis: give --redis-url"),
+            (&["--mongo-uri", "me:hunter2@host"][..], "cannot use MongoDB (--mongo-uri)"),
+            (&["--mongo-uri", "mongodb://127.0.0.1:1/admin"][..], "MongoDB's own"),
+            (&[redis[0], redis[1], "--redis-prefix", ""][..], "--redis-prefix"),
+        ] {
+            let error = settings(flags).unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains("hunter2"), "{flags:?}: {error}");
+        }
+        let given = settings(&redis).unwrap().redis.unwrap();
+        assert_eq!(given.prefix, "librechat");
+        assert!(given_or_from("", "--redis-url", "NO_SUCH_VARIABLE_HERE").unwrap_err().to_string().contains("not set"));
     }
 }

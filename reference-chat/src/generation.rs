@@ -10,9 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::{App, Open};
+use crate::archive::Exchange;
 use crate::chats::{Message, NO_PARENT};
-use crate::job::Job;
+use crate::job::{Job, frame};
 use crate::plant::{Plant, Relay};
+use crate::store::StoreError;
+use crate::store::stream::Publisher;
 use crate::work::EventLoop;
 
 /// How long a job that nobody has read yet is kept after its end.
@@ -24,9 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 pub(crate) struct Turn {
     pub(crate) job: Arc<Job>,
     pub(crate) worker: Arc<EventLoop>,
-    pub(crate) model: String,
-    pub(crate) question: Message,
-    pub(crate) answer_id: String,
+    pub(crate) exchange: Exchange,
+    /// Tells other processes, where there are any.
+    pub(crate) publisher: Option<Publisher>,
     /// Counts as open until it drops.
     pub(crate) open: Open,
 }
@@ -56,8 +59,16 @@ struct Delta {
     content: Option<String>,
 }
 
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        broken(&error.to_string())
+    }
+}
+
 /// Generates to the end, whether anybody reads or not.
-pub(crate) async fn run(app: Arc<App>, turn: Turn) {
+pub(crate) async fn run(app: Arc<App>, mut turn: Turn) {
+    let under_way = app.metrics.jobs.hold();
+    app.planted.leak();
     let mut abort = turn.job.abort.subscribe();
     let ended = tokio::select! {
         biased;
@@ -70,16 +81,23 @@ pub(crate) async fn run(app: Arc<App>, turn: Turn) {
         _ => None,
     };
     let answer = Message {
-        id: turn.answer_id.clone(),
-        parent: turn.question.id.clone(),
+        id: turn.exchange.answer_id.clone(),
+        parent: turn.exchange.question.id.clone(),
         text: text.clone(),
         by_user: false,
         error: error.clone(),
     };
-    app.chats().add(&turn.job.id, &turn.job.user, &turn.model, answer);
+    let saved = Box::pin(app.archive.save_answer(&turn.exchange, answer)).await;
+    let error = error.or(saved.err().map(|error| failure(&error.to_string())));
     let last = last_event(&app, &turn, &text, error, matches!(ended, Err(Ended::Aborted)));
+    turn.open.leave().await;
+    if let Some(publisher) = &turn.publisher {
+        // First, so that the next turn of this conversation finds an end of this one.
+        publisher.finish(frame(&last)).await;
+    }
     turn.job.end(&last);
     drop(turn.open);
+    drop(under_way);
     if !turn.job.was_read() {
         tokio::time::sleep(UNREAD).await;
     }
@@ -90,17 +108,33 @@ pub(crate) async fn run(app: Arc<App>, turn: Turn) {
     }
 }
 
-async fn generate(app: &App, turn: &Turn) -> Result<(), Ended> {
+/// The rounds through the event loop before the model is asked, and what is asked of the database
+/// between them. Gives the thread so far, where it was read.
+async fn prepare(app: &App, turn: &Turn) -> Result<Vec<Message>, Ended> {
     let costs = app.settings.costs;
-    turn.job.send(&created(turn));
+    let mut thread = Vec::new();
     // The first pass was the request's own.
-    for _ in 1..costs.passes {
-        turn.worker.pass(costs.turn / costs.passes).await;
+    let rounds = costs.passes.saturating_sub(1);
+    for round in 0..rounds.max(1) {
+        if rounds > 0 {
+            turn.worker.pass(costs.turn / costs.passes).await;
+        }
+        if let Some(found) = app.archive.round(&turn.exchange, round, rounds.max(1)).await? {
+            thread = found;
+        }
     }
+    app.archive.save_question(&turn.exchange).await?;
     if !costs.fixed.is_zero() {
         tokio::time::sleep(costs.fixed).await;
     }
-    let response = reach(app, turn).await?;
+    Ok(thread)
+}
+
+async fn generate(app: &App, turn: &Turn) -> Result<(), Ended> {
+    let costs = app.settings.costs;
+    turn.job.send(&created(turn));
+    let thread = prepare(app, turn).await?;
+    let response = reach(app, turn, thread).await?;
     let step = format!("step_{}", uuid::Uuid::new_v4().simple());
     let mut begun = false;
     let mut relay = Relay::new(&app.planted, &turn.job, &step);
@@ -119,28 +153,40 @@ async fn generate(app: &App, turn: &Turn) -> Result<(), Ended> {
         let content = chunk.choices.into_iter().next().and_then(|choice| choice.delta.content);
         let Some(text) = content.filter(|text| !text.is_empty()) else { continue };
         if !std::mem::replace(&mut begun, true) {
-            turn.job.send(&json!({ "event": "on_context_usage", "data": { "runId": turn.answer_id } }));
-            turn.job.step(&run_step(&step, &turn.answer_id));
+            turn.job.send(&json!({ "event": "on_context_usage", "data": { "runId": turn.exchange.answer_id } }));
+            turn.job.step(&run_step(&step, &turn.exchange.answer_id));
         }
         turn.worker.pass(costs.token).await;
         relay.take(&text);
+        published(turn).await?;
     }
     // The end of the connection ends a stream as well as [DONE] does: so do the usual clients.
     relay.finish().await;
-    if app.planted.has(Plant::Titles) && turn.question.parent == NO_PARENT {
+    published(turn).await?;
+    if app.planted.has(Plant::Titles) && turn.exchange.question.parent == NO_PARENT {
         ask_for_title(app, turn).await;
     }
     Ok(())
+}
+
+/// Waits until other processes were told what was sent, where there are any: LibreChat sends no
+/// token before the last one is with Redis.
+async fn published(turn: &Turn) -> Result<(), Ended> {
+    match &turn.publisher {
+        Some(publisher) => Ok(publisher.caught_up().await?),
+        None => Ok(()),
+    }
 }
 
 /// Asks the model for the conversation's title, as LibreChat does, and does nothing with it.
 async fn ask_for_title(app: &App, turn: &Turn) {
     let prompt = format!(
         "Provide a concise, 5-word-or-less title for the conversation.\n\nConversation:\nUser: {}\nAI: {}",
-        turn.question.text,
+        turn.exchange.question.text,
         turn.job.text()
     );
-    let body = json!({ "model": turn.model, "messages": [{ "role": "user", "content": prompt }], "stream": false });
+    let body =
+        json!({ "model": turn.exchange.model, "messages": [{ "role": "user", "content": prompt }], "stream": false });
     if let Ok(response) = app.ask(Method::POST, "chat/completions").json(&body).send().await {
         // The title is nothing that anybody waits for.
         let _ = response.bytes().await;
@@ -148,17 +194,22 @@ async fn ask_for_title(app: &App, turn: &Turn) {
 }
 
 fn broken(what: &str) -> Ended {
-    Ended::Failed(format!("An error occurred while processing the request: {what}"))
+    Ended::Failed(failure(what))
+}
+
+/// As LibreChat words it.
+fn failure(what: &str) -> String {
+    format!("An error occurred while processing the request: {what}")
 }
 
 /// Asks the model, again and again while it refuses, silently: so does LibreChat.
-async fn reach(app: &App, turn: &Turn) -> Result<reqwest::Response, Ended> {
-    let thread = app.chats().thread(&turn.job.id, &turn.job.user, &turn.question.id);
+async fn reach(app: &App, turn: &Turn, before: Vec<Message>) -> Result<reqwest::Response, Ended> {
+    let thread = app.archive.thread(&turn.exchange, before);
     let messages: Vec<Value> = thread
         .iter()
         .map(|message| json!({ "role": if message.by_user { "user" } else { "assistant" }, "content": message.text }))
         .collect();
-    let body = json!({ "model": turn.model, "messages": messages, "stream": true });
+    let body = json!({ "model": turn.exchange.model, "messages": messages, "stream": true });
     let give_up = Instant::now() + app.settings.upstream_patience;
     let mut pause = Duration::from_millis(500);
     loop {
@@ -192,7 +243,7 @@ pub(crate) fn question(conversation: &str, message: &Message) -> Value {
 }
 
 fn created(turn: &Turn) -> Value {
-    json!({ "created": true, "message": question(&turn.job.id, &turn.question), "streamId": turn.job.id })
+    json!({ "created": true, "message": question(&turn.job.id, &turn.exchange.question), "streamId": turn.job.id })
 }
 
 fn run_step(step: &str, run: &str) -> Value {
@@ -212,8 +263,9 @@ fn last_event(app: &App, turn: &Turn, text: &str, error: Option<String>, aborted
         content.push(json!({ "type": "error", "error": error }));
     }
     let mut answer = json!({
-        "messageId": turn.answer_id, "conversationId": turn.job.id, "parentMessageId": turn.question.id,
-        "isCreatedByUser": false, "isEdited": false, "model": turn.model, "sender": app.settings.endpoint,
+        "messageId": turn.exchange.answer_id, "conversationId": turn.job.id,
+        "parentMessageId": turn.exchange.question.id, "isCreatedByUser": false, "isEdited": false,
+        "model": turn.exchange.model, "sender": app.settings.endpoint,
         "endpoint": app.settings.endpoint, "text": "", "content": content, "attachments": [],
     });
     if aborted {
@@ -221,8 +273,8 @@ fn last_event(app: &App, turn: &Turn, text: &str, error: Option<String>, aborted
         answer["error"] = json!(false);
     }
     let mut last = json!({
-        "final": true, "conversation": app.chats().shown(&turn.job.id), "title": "New Chat",
-        "requestMessage": question(&turn.job.id, &turn.question), "responseMessage": answer,
+        "final": true, "conversation": app.archive.conversation(&turn.exchange), "title": "New Chat",
+        "requestMessage": question(&turn.job.id, &turn.exchange.question), "responseMessage": answer,
     });
     if aborted {
         last["aborted"] = json!(true);

@@ -19,7 +19,7 @@ pub(crate) struct Job {
 
 #[derive(Default)]
 struct State {
-    frames: Vec<Bytes>,
+    frames: Vec<Frame>,
     /// What a resumed stream is told at once.
     text: String,
     steps: Vec<Value>,
@@ -27,6 +27,26 @@ struct State {
     answer_id: String,
     subscribed: bool,
     ended: bool,
+}
+
+/// What is sent, and what it is to whoever keeps it.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) bytes: Bytes,
+    pub(crate) kind: Kind,
+}
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Something that a resumed stream is not told.
+    Other,
+    /// A step of the answer.
+    Step,
+    /// A token of the answer.
+    Token,
+    /// The last event.
+    Last,
 }
 
 /// From where a subscriber reads.
@@ -63,14 +83,17 @@ impl Job {
 
     /// Sends an event to everybody.
     pub(crate) fn send(&self, data: &Value) {
-        self.state().frames.push(frame(data));
+        self.state().push(frame(data), Kind::Other);
         self.grown.send_replace(());
     }
 
     /// A step of the answer begins.
     pub(crate) fn step(&self, data: &Value) {
-        self.state().steps.push(data["data"].clone());
-        self.send(data);
+        let mut state = self.state();
+        state.steps.push(data["data"].clone());
+        state.push(frame(data), Kind::Step);
+        drop(state);
+        self.grown.send_replace(());
     }
 
     /// A token of the answer.
@@ -82,7 +105,7 @@ impl Job {
         );
         let mut state = self.state();
         state.text.push_str(text);
-        state.frames.push(Bytes::from(data));
+        state.push(Bytes::from(data), Kind::Token);
         drop(state);
         self.grown.send_replace(());
     }
@@ -95,7 +118,7 @@ impl Job {
     /// The last event; after it every subscriber's stream ends.
     pub(crate) fn end(&self, data: &Value) {
         let mut state = self.state();
-        state.frames.push(frame(data));
+        state.push(frame(data), Kind::Last);
         state.ended = true;
         drop(state);
         self.grown.send_replace(());
@@ -104,6 +127,27 @@ impl Job {
     /// The answer so far.
     pub(crate) fn text(&self) -> String {
         self.state().text.clone()
+    }
+
+    /// How many frames were sent.
+    pub(crate) fn frames(&self) -> usize {
+        self.state().frames.len()
+    }
+
+    /// One of the frames that were sent.
+    pub(crate) fn frame(&self, number: usize) -> Option<Frame> {
+        self.state().frames.get(number).cloned()
+    }
+
+    /// Told whenever something is sent.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
+    }
+
+    /// The question, as events carry it, and the answer's id.
+    pub(crate) fn about(&self) -> (Value, String) {
+        let state = self.state();
+        (state.question.clone(), state.answer_id.clone())
     }
 
     /// Whether the last event was sent.
@@ -128,7 +172,7 @@ impl Job {
         let (cursor, sync) = match from {
             From::Beginning if first => (0, None),
             From::Beginning | From::Now => (now, None),
-            From::Sync => (now, Some(sync(&state))),
+            From::Sync => (now, Some(sync(&state.text, &state.steps, &state.question, &state.answer_id))),
         };
         drop(state);
         let begin = (std::sync::Arc::clone(self), grown, cursor, sync);
@@ -141,7 +185,7 @@ impl Job {
                     let state = job.state();
                     if let Some(frame) = state.frames.get(cursor).cloned() {
                         drop(state);
-                        return Some((Ok(frame), (job, grown, cursor + 1, None)));
+                        return Some((Ok(frame.bytes), (job, grown, cursor + 1, None)));
                     }
                     if state.ended {
                         return None;
@@ -154,16 +198,22 @@ impl Job {
     }
 }
 
+impl State {
+    fn push(&mut self, bytes: Bytes, kind: Kind) {
+        self.frames.push(Frame { bytes, kind });
+    }
+}
+
 /// What `?resume=true` is told first.
-fn sync(state: &State) -> Bytes {
-    let content = if state.text.is_empty() { Vec::new() } else { vec![json!({ "type": "text", "text": state.text })] };
+pub(crate) fn sync(text: &str, steps: &[Value], question: &Value, answer_id: &str) -> Bytes {
+    let content = if text.is_empty() { Vec::new() } else { vec![json!({ "type": "text", "text": text })] };
     frame(&json!({
         "sync": true,
         "resumeState": {
-            "runSteps": state.steps,
+            "runSteps": steps,
             "aggregatedContent": content,
-            "userMessage": state.question,
-            "responseMessageId": state.answer_id,
+            "userMessage": question,
+            "responseMessageId": answer_id,
         },
         "pendingEvents": [],
     }))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::settings::{Limit, Limits};
 
 /// How long a ban lasts.
-const BAN: Duration = Duration::from_secs(2 * 3_600);
+pub(crate) const BAN: Duration = Duration::from_secs(2 * 3_600);
 /// Keys that are kept; beyond it the windows that are over are thrown away.
 const KEPT: usize = 10_000;
 
@@ -98,6 +98,18 @@ pub(crate) enum Limiter {
     Register,
     MessageIp,
     MessageUser,
+}
+
+impl Limits {
+    /// What a limiter with windows allows, where it is on.
+    pub(crate) fn of(&self, limiter: Limiter) -> Option<Limit> {
+        match limiter {
+            Limiter::Login => self.login,
+            Limiter::Register => self.register,
+            Limiter::MessageIp => self.message_ip,
+            Limiter::MessageUser => self.message_user,
+        }
+    }
 }
 
 impl Gate {

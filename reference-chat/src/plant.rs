@@ -1,4 +1,5 @@
-//! What goes wrong with tokens on purpose, so that whoever looks for it can be tested. Each is counted.
+//! What goes wrong on purpose, so that whoever looks for it can be tested. What is done to tokens is
+//! done and counted here; the plants of the stores are in their modules.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -38,11 +39,43 @@ pub enum Plant {
     LateLost(u64),
     /// The model is asked for a title after the first turn of a conversation.
     Titles,
+    /// MongoDB takes so much longer for each operation.
+    SlowMongo(Duration),
+    /// So many documents fill `logs`, which has no index.
+    Logs(u64),
+    /// Redis takes so many connections.
+    RedisMaxClients(u64),
+    /// Redis has so many bytes of memory, and evicts nothing.
+    RedisMaxMemory(u64),
+    /// Each turn takes so many bytes of memory and never gives them back.
+    Leak(u64),
+    /// The first worker's work costs so many thousandths of the usual.
+    WorkerCost(u32),
 }
 
+/// What a worker's work usually costs, in thousandths.
+pub(crate) const AS_USUAL: u32 = 1_000;
+
 /// The names, as they are written.
-const NAMES: [&str; 11] =
-    ["drop", "double", "swap", "alter", "foreign", "buffer", "coalesce", "delay", "late", "late-lost", "titles"];
+const NAMES: [&str; 17] = [
+    "drop",
+    "double",
+    "swap",
+    "alter",
+    "foreign",
+    "buffer",
+    "coalesce",
+    "delay",
+    "late",
+    "late-lost",
+    "titles",
+    "slow-mongo",
+    "logs",
+    "redis-maxclients",
+    "redis-maxmemory",
+    "leak",
+    "worker-cost",
+];
 
 impl Plant {
     /// Reads `drop=50`, `delay=20ms`, `buffer`.
@@ -69,8 +102,22 @@ impl Plant {
             "late" => count().map(Self::Late),
             "late-lost" => count().map(Self::LateLost),
             "titles" => alone(Self::Titles),
+            "slow-mongo" => parse_duration(wanted()?).map(Self::SlowMongo),
+            "logs" => count().map(Self::Logs),
+            "redis-maxclients" => count().map(Self::RedisMaxClients),
+            "redis-maxmemory" => count().map(Self::RedisMaxMemory),
+            "leak" => count().map(Self::Leak),
+            "worker-cost" => factor(text, wanted()?).map(Self::WorkerCost),
             _ => Err(unknown("plant", name, NAMES.into_iter())),
         }
+    }
+}
+
+/// A factor in thousandths.
+fn factor(text: &str, value: &str) -> Result<u32, String> {
+    match value.parse::<f64>() {
+        Ok(factor) if (0.001..=1_000.0).contains(&factor) => Ok((factor * f64::from(AS_USUAL)).round() as u32),
+        _ => Err(format!("`{text}` wants a number of 0.001 to 1000, like `worker-cost=2`")),
     }
 }
 
@@ -86,22 +133,34 @@ pub(crate) struct Planted {
     counts: Vec<(AtomicU64, AtomicU64)>,
     /// The newest tokens of turns, by job.
     overheard: Mutex<VecDeque<(String, Vec<String>)>>,
+    /// What turns took and never give back.
+    leaked: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Planted {
     pub(crate) fn new(plants: &[Plant]) -> Self {
         let counts = plants.iter().map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect();
-        Self { plants: plants.to_vec(), counts, overheard: Mutex::default() }
+        Self { plants: plants.to_vec(), counts, overheard: Mutex::default(), leaked: Mutex::default() }
     }
 
     pub(crate) fn has(&self, plant: Plant) -> bool {
         self.plants.contains(&plant)
     }
 
+    /// A turn began: what it leaks is taken, and written to, for memory counts only then.
+    pub(crate) fn leak(&self) {
+        for plant in &self.plants {
+            if let Plant::Leak(bytes) = plant {
+                let taken = vec![0x5a; usize::try_from(*bytes).unwrap_or(usize::MAX)];
+                self.leaked.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+            }
+        }
+    }
+
     /// How many tokens each has harmed, by name.
     pub(crate) fn told(&self) -> Value {
         let one = |(plant, (_, harmed)): (&Plant, &(AtomicU64, AtomicU64))| {
-            (NAMES[plant.number()].to_owned(), json!(harmed.load(Relaxed)))
+            (plant.name().to_owned(), json!(harmed.load(Relaxed)))
         };
         Value::Object(self.plants.iter().zip(&self.counts).map(one).collect())
     }
@@ -138,6 +197,11 @@ impl Planted {
 }
 
 impl Plant {
+    /// Its name, as it is written.
+    pub(crate) fn name(self) -> &'static str {
+        NAMES[self.number()]
+    }
+
     fn number(self) -> usize {
         match self {
             Self::Drop(_) => 0,
@@ -151,6 +215,12 @@ impl Plant {
             Self::Late(_) => 8,
             Self::LateLost(_) => 9,
             Self::Titles => 10,
+            Self::SlowMongo(_) => 11,
+            Self::Logs(_) => 12,
+            Self::RedisMaxClients(_) => 13,
+            Self::RedisMaxMemory(_) => 14,
+            Self::Leak(_) => 15,
+            Self::WorkerCost(_) => 16,
         }
     }
 }
@@ -321,12 +391,17 @@ mod tests {
         assert_eq!(Plant::parse("drop=50"), Ok(Plant::Drop(50)));
         assert_eq!(Plant::parse("delay=20ms"), Ok(Plant::Delay(Duration::from_millis(20))));
         assert_eq!(Plant::parse("buffer"), Ok(Plant::Buffer));
+        assert_eq!(Plant::parse("slow-mongo=30ms"), Ok(Plant::SlowMongo(Duration::from_millis(30))));
+        assert_eq!(Plant::parse("worker-cost=2.5"), Ok(Plant::WorkerCost(2_500)));
         for (text, part) in [
             ("drip=5", "did you mean `drop`?"),
             ("drop", "like `drop=50`"),
             ("drop=0", "1 or more"),
             ("buffer=1", "takes no value"),
             ("delay=20", "unit"),
+            ("worker-cost=NaN", "0.001 to 1000"),
+            ("worker-cost=0", "0.001 to 1000"),
+            ("redis-maxclient=5", "did you mean `redis-maxclients`?"),
         ] {
             let error = Plant::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
@@ -338,7 +413,7 @@ mod tests {
         for (number, name) in NAMES.iter().enumerate() {
             let text = match *name {
                 "buffer" | "titles" => (*name).to_owned(),
-                "delay" => "delay=1s".to_owned(),
+                "delay" | "slow-mongo" => format!("{name}=1s"),
                 name => format!("{name}=3"),
             };
             assert_eq!(Plant::parse(&text).unwrap().number(), number);

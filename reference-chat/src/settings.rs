@@ -1,13 +1,15 @@
 //! What a reference deployment is told: costs, limits, wire version.
 
+use std::fmt;
 use std::time::Duration;
 
 use url::Url;
 
 use crate::plant::Plant;
+use crate::store::{MongoSettings, RedisSettings};
 
-/// All of it.
-#[derive(Debug, Clone)]
+/// All of it. Its `Debug` shows no secret.
+#[derive(Clone)]
 pub struct Settings {
     /// The base of the OpenAI-compatible model behind it, such as `http://host/v1`.
     pub upstream: Url,
@@ -35,6 +37,36 @@ pub struct Settings {
     pub plants: Vec<Plant>,
     /// Signs bearer tokens.
     pub jwt_secret: String,
+    /// Where accounts and conversations are kept; in memory without it. Then `costs.fixed`, which
+    /// stands for the database, should be nothing.
+    pub mongo: Option<MongoSettings>,
+    /// Where sessions, limiters and streams are kept; in memory without it.
+    pub redis: Option<RedisSettings>,
+    /// Remove all that was stored when the deployment ends: the whole database, and every key that
+    /// begins with the prefix.
+    pub scratch: bool,
+    /// The bearer token without which `/metrics` is refused; anybody may read it if there is none.
+    pub metrics_secret: Option<String>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("endpoint", &self.endpoint)
+            .field("workers", &self.workers)
+            .field("burn", &self.burn)
+            .field("costs", &self.costs)
+            .field("one_step", &self.one_step)
+            .field("shared_streams", &self.shared_streams)
+            .field("limits", &self.limits)
+            .field("token_life", &self.token_life)
+            .field("upstream_patience", &self.upstream_patience)
+            .field("plants", &self.plants)
+            .field("mongo", &self.mongo)
+            .field("redis", &self.redis)
+            .field("scratch", &self.scratch)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -54,6 +86,10 @@ impl Settings {
             upstream_patience: Duration::from_secs(105),
             plants: Vec::new(),
             jwt_secret: jwt_secret.into(),
+            mongo: None,
+            redis: None,
+            scratch: false,
+            metrics_secret: None,
         }
     }
 }

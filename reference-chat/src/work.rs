@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::metrics::Lag;
+use crate::plant::AS_USUAL;
 use crate::queue::Queue;
 
 /// Waits shorter than this are not slept, for timers round up to a whole millisecond: they stay
@@ -19,30 +21,42 @@ pub(crate) struct Workers {
 }
 
 /// One event loop.
-pub(crate) enum EventLoop {
-    /// Costs are counted.
+pub(crate) struct EventLoop {
+    kind: Kind,
+    /// What its work costs, in thousandths of the usual.
+    per_mille: u32,
+    lag: Arc<Lag>,
+}
+
+/// How costs are paid.
+enum Kind {
+    /// They are counted.
     Virtual { queue: Mutex<Queue>, epoch: Instant },
-    /// Costs are burnt by a thread.
+    /// They are burnt by a thread.
     Burning(mpsc::Sender<Work>),
 }
 
 /// Work for a burning thread, and whom to tell when it is done.
-pub(crate) struct Work(Duration, oneshot::Sender<()>);
+struct Work(Duration, oneshot::Sender<()>);
 
 impl Workers {
-    /// `count` event loops.
+    /// `count` event loops, the first of which may be dearer than the others; how long work waits
+    /// for them is noted.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub(crate) fn start(count: usize, burn: bool) -> std::io::Result<Self> {
+    pub(crate) fn start(count: usize, burn: bool, first: u32, lag: &Arc<Lag>) -> std::io::Result<Self> {
         let epoch = Instant::now();
         let make = |number| {
-            if !burn {
-                return Ok(Arc::new(EventLoop::Virtual { queue: Mutex::default(), epoch }));
-            }
-            let (sender, receiver) = mpsc::channel();
-            std::thread::Builder::new().name(format!("reference-{number}")).spawn(move || toil(&receiver))?;
-            Ok(Arc::new(EventLoop::Burning(sender)))
+            let kind = if burn {
+                let (sender, receiver) = mpsc::channel();
+                std::thread::Builder::new().name(format!("reference-{number}")).spawn(move || toil(&receiver))?;
+                Kind::Burning(sender)
+            } else {
+                Kind::Virtual { queue: Mutex::default(), epoch }
+            };
+            let per_mille = if number == 0 { first } else { AS_USUAL };
+            Ok(Arc::new(EventLoop { kind, per_mille, lag: Arc::clone(lag) }))
         };
         Ok(Self { loops: (0..count.max(1)).map(make).collect::<std::io::Result<_>>()?, next: AtomicUsize::new(0) })
     }
@@ -59,19 +73,23 @@ impl EventLoop {
         if cost.is_zero() {
             return;
         }
-        match self {
-            Self::Virtual { queue, epoch } => {
+        let cost = if self.per_mille == AS_USUAL { cost } else { cost * self.per_mille / AS_USUAL };
+        match &self.kind {
+            Kind::Virtual { queue, epoch } => {
                 let now = epoch.elapsed();
                 let done = queue.lock().unwrap_or_else(PoisonError::into_inner).take(now, cost);
+                self.lag.observe(done.saturating_sub(now + cost));
                 if done >= now + SLEEPABLE {
                     tokio::time::sleep_until((*epoch + done).into()).await;
                 }
             }
-            Self::Burning(sender) => {
+            Kind::Burning(sender) => {
                 let (done, wait) = oneshot::channel();
+                let began = Instant::now();
                 // The thread lives as long as the loop does.
                 if sender.send(Work(cost, done)).is_ok() {
                     let _ = wait.await;
+                    self.lag.observe(began.elapsed().saturating_sub(cost));
                 }
             }
         }
@@ -96,9 +114,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn short_waits_are_owed_and_paid_together() {
-        let workers = Workers::start(1, false).unwrap();
+        let workers = Workers::start(1, false, AS_USUAL, &Arc::default()).unwrap();
         let one = workers.next();
-        let EventLoop::Virtual { queue, .. } = one.as_ref() else { panic!("virtual") };
+        let Kind::Virtual { queue, .. } = &one.kind else { panic!("virtual") };
         one.pass(Duration::from_micros(1_500)).await;
         one.pass(Duration::from_micros(1_500)).await;
         one.pass(Duration::ZERO).await;
@@ -108,10 +126,23 @@ mod tests {
 
     #[tokio::test]
     async fn burning_takes_cpu_time_one_after_the_other() {
-        let workers = Workers::start(1, true).unwrap();
+        let workers = Workers::start(1, true, AS_USUAL, &Arc::default()).unwrap();
         let (one, two) = (workers.next(), workers.next());
         let began = Instant::now();
         tokio::join!(one.pass(Duration::from_millis(5)), two.pass(Duration::from_millis(5)));
         assert!(began.elapsed() >= Duration::from_millis(10), "one worker does one thing at a time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_worker_alone_may_be_dearer() {
+        let workers = Workers::start(2, false, 2 * AS_USUAL, &Arc::default()).unwrap();
+        for wanted in [Duration::from_millis(2), Duration::from_millis(1)] {
+            let one = workers.next();
+            one.pass(Duration::from_millis(1)).await;
+            let Kind::Virtual { queue, epoch } = &one.kind else { panic!("virtual") };
+            let owed = queue.lock().unwrap().take(Duration::ZERO, Duration::ZERO);
+            // In real time next to nothing has passed since the beginning.
+            assert!(owed >= wanted && owed < wanted + epoch.elapsed() + Duration::from_micros(1), "{owed:?}");
+        }
     }
 }

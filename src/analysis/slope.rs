@@ -22,7 +22,7 @@ pub(super) struct Slope {
 
 /// The slope; `None`: too few points to say.
 pub(super) fn slope(seasons: &[Season]) -> Option<Slope> {
-    let seasons: Vec<Season> = seasons.iter().map(|season| thinned(season)).collect();
+    let seasons: Vec<Season> = seasons.iter().map(thinned).collect();
     if seasons.iter().map(Vec::len).sum::<usize>() < LEAST {
         return None;
     }

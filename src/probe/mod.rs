@@ -334,7 +334,7 @@ impl Rates {
             }
         };
         let took = at - before.1;
-        (value >= before.0 && took > 0).then(|| (value - before.0, took))
+        (value >= before.0 && took > 0).then_some((value - before.0, took))
     }
 
     /// The mean of what was summed up, of a sum and its count: as histograms and latencies are told.

@@ -1,66 +1,21 @@
 //! `capacity-check accounts` against a real mongod and the reference deployment.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::Output;
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 
 use crate::support::chat::Reference;
-use crate::support::{Mock, listen, runtime, tool, until};
+use crate::support::stores::Mongod;
+use crate::support::{Mock, tool};
 
-/// A mongod on a free port, with a folder of its own; it ends with its test.
-struct Mongo {
-    child: Child,
-    uri: String,
-    _folder: tempfile::TempDir,
+/// Does something with LibreChat's database.
+fn with<T>(mongo: &Mongod, act: impl AsyncFnOnce(mongodb::Database) -> mongodb::error::Result<T>) -> T {
+    mongo.with(async |client| act(client.database("LibreChat")).await)
 }
 
-impl Mongo {
-    fn start() -> Self {
-        let port = listen().local_addr().expect("an address").port();
-        let folder = tempfile::tempdir().expect("a folder");
-        let child = Command::new(mongod())
-            .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--port", &port.to_string(), "--dbpath"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("mongod starts");
-        until("mongod listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { child, uri: format!("mongodb://127.0.0.1:{port}/LibreChat"), _folder: folder }
-    }
-
-    /// Does something with the database.
-    fn with<T>(&self, act: impl AsyncFnOnce(mongodb::Database) -> mongodb::error::Result<T>) -> T {
-        runtime().block_on(async {
-            let client = mongodb::Client::with_uri_str(&self.uri).await.expect("a client");
-            act(client.database("LibreChat")).await.expect("the database answers")
-        })
-    }
-
-    fn count(&self, collection: &str) -> u64 {
-        self.with(async |database| database.collection::<Document>(collection).count_documents(doc! {}).await)
-    }
-}
-
-impl Drop for Mongo {
-    fn drop(&mut self) {
-        // Its folder goes with it, so nothing need be saved.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The mongod of `tests/run.sh`.
-fn mongod() -> &'static Path {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let named = std::env::var_os("CAPACITY_CHECK_MONGOD").map(PathBuf::from);
-        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/mongod");
-        let found = named.or_else(|| unpacked.exists().then_some(unpacked));
-        found.expect("no mongod: tests/run.sh installs one and names it in CAPACITY_CHECK_MONGOD")
-    })
+fn count(mongo: &Mongod, collection: &str) -> u64 {
+    with(mongo, async |database| database.collection::<Document>(collection).count_documents(doc! {}).await)
 }
 
 fn accounts(flags: &[&str]) -> (i32, String) {
@@ -72,13 +27,13 @@ fn accounts(flags: &[&str]) -> (i32, String) {
 
 #[test]
 fn accounts_are_made_in_the_database_and_removed_with_all_that_they_left() {
-    let mongo = Mongo::start();
+    let mongo = Mongod::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("accounts.csv");
     let file = file.to_str().unwrap();
     // Somebody real, with things of their own.
     let real = ObjectId::new();
-    mongo.with(async |database| {
+    with(&mongo, async |database| {
         let users = database.collection::<Document>("users");
         users.insert_one(doc! { "_id": real, "email": "ann@example.org", "username": "ann" }).await?;
         let messages = database.collection::<Document>("messages");
@@ -90,7 +45,7 @@ fn accounts_are_made_in_the_database_and_removed_with_all_that_they_left() {
     let text = std::fs::read_to_string(file).unwrap();
     let first: Vec<&str> = text.lines().nth(1).unwrap().split(',').collect();
     assert_eq!((first[1], first[2]), ("cc-load1-0@capacity-check.test", "cc-load1-0"));
-    let hash = mongo.with(async |database| {
+    let hash = with(&mongo, async |database| {
         let users = database.collection::<Document>("users");
         let found = users.find_one(doc! { "_id": ObjectId::parse_str(first[0]).unwrap() }).await?.expect("the user");
         assert!(found.get_bool("emailVerified").unwrap() && found.get_str("role").unwrap() == "USER");
@@ -99,7 +54,7 @@ fn accounts_are_made_in_the_database_and_removed_with_all_that_they_left() {
     });
     assert!(hash.starts_with("$2a$10$") && bcrypt::verify(first[3], &hash).unwrap());
     // What they leave behind, with both forms of an id.
-    mongo.with(async |database| {
+    with(&mongo, async |database| {
         let id = ObjectId::parse_str(first[0]).unwrap();
         for collection in ["messages", "conversations"] {
             database.collection::<Document>(collection).insert_one(doc! { "user": first[0] }).await?;
@@ -118,11 +73,11 @@ fn accounts_are_made_in_the_database_and_removed_with_all_that_they_left() {
     for line in ["3  users", "1  messages", "1  conversations", "1  transactions", "1  sessions", "cc-load1-0@"] {
         assert!(said.contains(line), "{line}: {said}");
     }
-    assert_eq!(mongo.count("users"), 4, "listed, not removed");
+    assert_eq!(count(&mongo, "users"), 4, "listed, not removed");
     let (code, said) = accounts(&[&remove[..], &["--yes"]].concat());
     assert!(code == 0 && said.contains("7 documents removed"), "{code} {said}");
     let left: Vec<u64> = ["users", "messages", "conversations", "transactions", "sessions"]
-        .map(|collection| mongo.count(collection))
+        .map(|collection| count(&mongo, collection))
         .to_vec();
     assert_eq!(left, [1, 1, 0, 0, 0], "what is Ann's stays");
     let (code, said) = accounts(&["remove", "--all-marks", "--yes", "--mongo-uri", &mongo.uri]);

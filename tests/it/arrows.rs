@@ -25,6 +25,7 @@ fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("account", &[]),
         ("driver", &["net", "record", "account", "trace"]),
         ("trace", &["scenario", "net", "record"]),
+        ("probe", &["scenario", "net", "record"]),
         ("engine", &["plan", "driver", "net", "record", "trace"]),
         ("result", &["record"]),
         ("analysis", &["result", "record", "scenario"]),

@@ -1,7 +1,6 @@
 //! Accounts: register, login, refresh.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -11,10 +10,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Peer, add_standing, is_banned, message};
+use super::{Peer, add_standing, message};
 use crate::accounts::{Refusal, Tokens};
 use crate::app::App;
 use crate::limits::{Limiter, Who};
+use crate::store::StoreError;
 
 const BANNED: &str =
     "Your account has been temporarily banned due to violations of our service. Please try again later.";
@@ -36,40 +36,48 @@ pub(crate) struct Login {
 }
 
 /// `POST /api/auth/register`.
-pub(crate) async fn register(State(app): State<Arc<App>>, peer: Peer, Json(wish): Json<Registration>) -> Response {
-    if let Some(refused) =
-        limited(&app, Limiter::Register, peer, "Too many accounts created, please try again after 60 minutes")
-    {
-        return refused;
+pub(crate) async fn register(
+    State(app): State<Arc<App>>,
+    peer: Peer,
+    Json(wish): Json<Registration>,
+) -> Result<Response, StoreError> {
+    let too_many = "Too many accounts created, please try again after 60 minutes";
+    if let Some(refused) = limited(&app, Limiter::Register, peer, too_many).await? {
+        return Ok(refused);
     }
     if wish.name.chars().count() < 3 || wish.password.chars().count() < 8 || wish.password != wish.confirm_password {
-        return message(StatusCode::BAD_REQUEST, "name of 3 characters or more, password of 8 or more, twice");
+        return Ok(message(StatusCode::BAD_REQUEST, "name of 3 characters or more, password of 8 or more, twice"));
     }
     let worker = app.workers.next();
     worker.pass(app.settings.costs.login).await;
     let username = wish.username.unwrap_or_default();
-    app.accounts().register(&wish.name, &username, &wish.email, &wish.password);
-    message(StatusCode::OK, "Please check your email to verify your email address.")
+    app.accounts.register(&wish.name, &username, &wish.email, &wish.password).await?;
+    Ok(message(StatusCode::OK, "Please check your email to verify your email address."))
 }
 
 /// `POST /api/auth/login`.
-pub(crate) async fn login(State(app): State<Arc<App>>, peer: Peer, Json(who): Json<Login>) -> Response {
-    if is_banned(&app, &[Who::Address(peer.0)]) {
-        return message(StatusCode::FORBIDDEN, BANNED);
+pub(crate) async fn login(
+    State(app): State<Arc<App>>,
+    peer: Peer,
+    Json(who): Json<Login>,
+) -> Result<Response, StoreError> {
+    if app.is_banned(&[Who::Address(peer.0)]).await? {
+        return Ok(message(StatusCode::FORBIDDEN, BANNED));
     }
-    if let Some(refused) =
-        limited(&app, Limiter::Login, peer, "Too many login attempts, please try again after 5 minutes.")
-    {
-        return refused;
+    let too_many = "Too many login attempts, please try again after 5 minutes.";
+    if let Some(refused) = limited(&app, Limiter::Login, peer, too_many).await? {
+        return Ok(refused);
     }
     let worker = app.workers.next();
     worker.pass(app.settings.costs.login).await;
-    let tokens = app.accounts().login(&who.email, &who.password);
-    match tokens {
-        Ok(tokens) if is_banned(&app, &[Who::User(tokens.user.id.clone())]) => message(StatusCode::FORBIDDEN, BANNED),
-        Ok(tokens) => welcome(&tokens),
-        Err(Refusal::UnknownEmail) => message(StatusCode::NOT_FOUND, "Email does not exist."),
-        Err(_) => message(StatusCode::NOT_FOUND, "Incorrect password."),
+    match app.accounts.login(&who.email, &who.password).await {
+        Ok(tokens) => {
+            let banned = app.is_banned(&[Who::User(tokens.user.id.clone())]).await?;
+            Ok(if banned { message(StatusCode::FORBIDDEN, BANNED) } else { welcome(&tokens) })
+        }
+        Err(Refusal::Store(error)) => Err(error),
+        Err(Refusal::UnknownEmail) => Ok(message(StatusCode::NOT_FOUND, "Email does not exist.")),
+        Err(_) => Ok(message(StatusCode::NOT_FOUND, "Incorrect password.")),
     }
 }
 
@@ -82,9 +90,9 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, headers: HeaderMap) -> 
         .find(|cookie| cookie.name() == "refreshToken")
         .map(|cookie| cookie.value().to_owned());
     let Some(token) = token else { return "Refresh token not provided".into_response() };
-    let tokens = app.accounts().refresh(&token);
-    match tokens {
+    match app.accounts.refresh(&token).await {
         Ok(tokens) => welcome(&tokens),
+        Err(Refusal::Store(error)) => error.into_response(),
         Err(Refusal::Rotated) => {
             (StatusCode::UNAUTHORIZED, "Refresh token expired or not found for this user").into_response()
         }
@@ -109,10 +117,11 @@ fn welcome(tokens: &Tokens) -> Response {
 }
 
 /// The refusal of a limiter by address, if it refuses.
-fn limited(app: &App, limiter: Limiter, peer: Peer, text: &str) -> Option<Response> {
-    let standing = app.gate().hit(limiter, Who::Address(peer.0), Instant::now());
-    let standing = standing.filter(|standing| !standing.admitted)?;
-    let mut refused = message(StatusCode::TOO_MANY_REQUESTS, text);
-    add_standing(refused.headers_mut(), Some(standing));
-    Some(refused)
+async fn limited(app: &App, limiter: Limiter, peer: Peer, text: &str) -> Result<Option<Response>, StoreError> {
+    let standing = app.hit(limiter, &Who::Address(peer.0)).await?;
+    Ok(standing.filter(|standing| !standing.admitted).map(|standing| {
+        let mut refused = message(StatusCode::TOO_MANY_REQUESTS, text);
+        add_standing(refused.headers_mut(), Some(standing));
+        refused
+    }))
 }

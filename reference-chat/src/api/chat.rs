@@ -1,24 +1,30 @@
 //! The chat itself: start a turn, read its stream, resume, abort.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts as _, Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Caller, Peer, add_standing, is_banned};
-use crate::app::{App, Open};
+use super::{Caller, Peer, add_standing};
+use crate::app::{App, Full, Open};
+use crate::archive::Exchange;
 use crate::chats::{Message, NO_PARENT};
 use crate::generation::{self, Turn, question};
 use crate::job::{From, Job, frame};
 use crate::limits::{Limiter, Standing, Violation, Who};
+use crate::store::StoreError;
+use crate::store::commands::Redis;
+use crate::store::stream::{Publisher, relayed};
 
 /// What the web client sends, as far as it is read.
 #[derive(Deserialize)]
@@ -42,57 +48,56 @@ pub(crate) async fn start(
     caller: Caller,
     peer: Peer,
     Path(endpoint): Path<String>,
-    body: bytes::Bytes,
-) -> Response {
+    body: Bytes,
+) -> Result<Response, StoreError> {
     let concerned = caller.concerned(peer);
     let request: Option<ChatRequest> = serde_json::from_slice(&body).ok();
     let asked = |text: String| {
         let conversation = request.as_ref().and_then(|request| request.conversation_id.clone());
         denied(request.as_ref().map_or("", |request| &request.text), conversation, &text)
     };
-    if is_banned(&app, &concerned) {
-        return asked(json!({ "type": "ban" }).to_string());
+    if app.is_banned(&concerned).await? {
+        return Ok(asked(json!({ "type": "ban" }).to_string()));
     }
     let limit = app.settings.limits.concurrent;
-    let open = match Open::admit(&app, &caller.0.id, limit) {
+    let open = match Open::admit(&app, &caller.0.id, limit).await {
         Ok(open) => open,
-        Err(pending) => {
-            let violations = app.gate().violate(&concerned, Violation::Concurrent, Instant::now());
+        Err(Full::Open(pending)) => {
+            let violations = app.violate(&concerned, Violation::Concurrent).await?;
             let body = json!({ "type": "concurrent", "limit": limit, "pendingRequests": pending + 1, "score": 1,
                 "violation_count": violations });
-            return (StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response();
+            return Ok((StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response());
         }
+        Err(Full::Store(error)) => return Err(error),
     };
-    let (standing, refused) = admit(&app, &concerned);
+    let (standing, refused) = admit(&app, &concerned).await?;
     let mut response = match (refused, &request) {
         (Some(text), _) => asked(text),
         (None, Some(request)) if endpoint == app.settings.endpoint && request.endpoint_type == "custom" => {
-            begin(app, &caller, request, open).await
+            Box::pin(begin(app, &caller, request, open)).await?
         }
         _ => error_event(&json!({ "text": "Error parsing conversation" })),
     };
     add_standing(response.headers_mut(), standing);
-    response
+    Ok(response)
 }
 
 /// Counts a message. Gives what stands in the headers, and the refusal of a limiter that is full.
-fn admit(app: &App, concerned: &[Who; 2]) -> (Option<Standing>, Option<String>) {
-    let now = Instant::now();
-    let mut gate = app.gate();
+async fn admit(app: &App, concerned: &[Who; 2]) -> Result<(Option<Standing>, Option<String>), StoreError> {
     let mut shown = None;
     for (limiter, name, who) in
         [(Limiter::MessageIp, "ip", &concerned[1]), (Limiter::MessageUser, "user", &concerned[0])]
     {
-        let Some(standing) = gate.hit(limiter, who.clone(), now) else { continue };
+        let Some(standing) = app.hit(limiter, who).await? else { continue };
         shown = Some(standing);
         if !standing.admitted {
-            let violations = gate.violate(concerned, Violation::Messages, now);
+            let violations = app.violate(concerned, Violation::Messages).await?;
             let text = json!({ "type": "message_limit", "max": standing.max.to_string(), "limiter": name,
                 "windowInMinutes": 1, "violation_count": violations });
-            return (shown, Some(text.to_string()));
+            return Ok((shown, Some(text.to_string())));
         }
     }
-    (shown, None)
+    Ok((shown, None))
 }
 
 /// Lets nobody pass who names no browser; that is a grave violation. Who has no good token is
@@ -108,8 +113,11 @@ pub(crate) async fn browsers_only(State(app): State<Arc<App>>, request: Request,
         Ok(caller) => caller,
         Err(refused) => return refused,
     };
-    if let Some(peer) = parts.extensions.get::<Peer>() {
-        app.gate().violate(&caller.concerned(*peer), Violation::NonBrowser, Instant::now());
+    let peer = parts.extensions.get::<Peer>().copied();
+    if let Some(peer) = peer
+        && let Err(error) = app.violate(&caller.concerned(peer), Violation::NonBrowser).await
+    {
+        return error.into_response();
     }
     error_event(&json!({ "message": "Illegal request" }))
 }
@@ -141,31 +149,62 @@ fn denied(text: &str, conversation: Option<String>, reason: &str) -> Response {
 }
 
 /// Begins a turn that was admitted.
-async fn begin(app: Arc<App>, caller: &Caller, request: &ChatRequest, open: Open) -> Response {
-    if request.conversation_id.as_ref().is_some_and(|id| app.chats().is_foreign(id, &caller.0.id)) {
-        return (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized" }))).into_response();
+async fn begin(app: Arc<App>, caller: &Caller, request: &ChatRequest, open: Open) -> Result<Response, StoreError> {
+    let conversation = request.conversation_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+    if app.archive.is_foreign(&conversation, &caller.0.id).await? {
+        return Ok((StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized" }))).into_response());
     }
     let worker = app.workers.next();
     let costs = app.settings.costs;
     worker.pass(costs.turn / costs.passes).await;
-    let conversation = request.conversation_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
-    let asked = Message {
-        id: request.message_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
-        parent: request.parent_message_id.clone().unwrap_or_else(|| NO_PARENT.to_owned()),
-        text: request.text.clone(),
-        by_user: true,
-        error: None,
+    let exchange = Exchange {
+        conversation: conversation.clone(),
+        user: caller.0.id.clone(),
+        model: request.model.clone(),
+        endpoint: app.settings.endpoint.clone(),
+        question: Message {
+            id: request.message_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()),
+            parent: request.parent_message_id.clone().unwrap_or_else(|| NO_PARENT.to_owned()),
+            text: request.text.clone(),
+            by_user: true,
+            error: None,
+        },
+        answer_id: Uuid::new_v4().to_string(),
+        asked_at: SystemTime::now(),
+        follow_up: request.conversation_id.is_some(),
+        one_step: app.settings.one_step,
     };
-    let answer_id = Uuid::new_v4().to_string();
-    let job = Arc::new(Job::new(&conversation, &caller.0.id, question(&conversation, &asked), &answer_id));
-    app.chats().add(&conversation, &caller.0.id, &request.model, asked.clone());
+    let asked = question(&conversation, &exchange.question);
+    let job = Arc::new(Job::new(&conversation, &caller.0.id, asked, &exchange.answer_id));
+    let publisher = match &app.stores.redis {
+        Some(redis) => {
+            redis.begin(&job).await?;
+            let (publisher, task) = Publisher::new(redis, &job);
+            app.spawn(task);
+            Some(publisher)
+        }
+        None => None,
+    };
+    app.archive.begin(&exchange);
     app.jobs().insert(conversation.clone(), Arc::clone(&job));
-    let stream = app.settings.one_step.then(|| sse(Body::from_stream(job.subscribe(From::Beginning))));
-    let turn = Turn { job, worker, model: request.model.clone(), question: asked, answer_id, open };
-    tokio::spawn(generation::run(app, turn));
-    stream.unwrap_or_else(|| {
+    let stream = app.settings.one_step.then(|| sse(streamed(&app, job.subscribe(From::Beginning))));
+    let turn = Turn { job, worker, exchange, publisher, open };
+    app.spawn(generation::run(Arc::clone(&app), turn));
+    Ok(stream.unwrap_or_else(|| {
         Json(json!({ "streamId": conversation, "conversationId": conversation, "status": "started" })).into_response()
-    })
+    }))
+}
+
+/// A body that counts as a stream in flight as long as it lives.
+fn streamed<S>(app: &App, frames: S) -> Body
+where
+    S: Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
+{
+    let in_flight = app.metrics.streams.hold();
+    Body::from_stream(frames.map(move |frame| {
+        let _held = &in_flight;
+        frame
+    }))
 }
 
 fn sse(body: Body) -> Response {
@@ -193,28 +232,67 @@ pub(crate) async fn stream(
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<StreamQuery>,
-) -> Response {
-    let Some(job) = app.jobs().get(&id).cloned() else {
+) -> Result<Response, StoreError> {
+    let here = app.jobs().get(&id).cloned();
+    // What has ended here may go on elsewhere, with the next turn of the same conversation.
+    if let Some(redis) = &app.stores.redis
+        && here.as_ref().is_none_or(|job| job.has_ended())
+        && let Some(response) = elsewhere(&app, redis, &caller, &id, query.resume).await?
+    {
+        return Ok(response);
+    }
+    let Some(job) = here else {
         let body =
             json!({ "error": "Stream not found", "message": "The generation job does not exist or has expired." });
-        return (StatusCode::NOT_FOUND, Json(body)).into_response();
+        return Ok((StatusCode::NOT_FOUND, Json(body)).into_response());
     };
     if job.user != caller.0.id {
-        return (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized" }))).into_response();
+        return Ok(not_yours());
     }
     let from = match (query.resume, app.settings.shared_streams) {
         (true, _) => From::Sync,
         (false, true) => From::Now,
         (false, false) => From::Beginning,
     };
-    sse(Body::from_stream(job.subscribe(from)))
+    Ok(sse(streamed(&app, job.subscribe(from))))
+}
+
+fn not_yours() -> Response {
+    (StatusCode::FORBIDDEN, Json(json!({ "error": "Unauthorized" }))).into_response()
+}
+
+/// The stream of a job that another process generates, if one does.
+async fn elsewhere(
+    app: &App,
+    redis: &Redis,
+    caller: &Caller,
+    id: &str,
+    resume: bool,
+) -> Result<Option<Response>, StoreError> {
+    if redis.find(id).await?.is_none_or(|job| !job.running) {
+        return Ok(None);
+    }
+    // Asked again after the channel is open: what ends between the two would never be heard of.
+    let listening = redis.listen(id).await?;
+    let Some(job) = redis.find(id).await?.filter(|job| job.running) else { return Ok(None) };
+    if job.user != caller.0.id {
+        return Ok(Some(not_yours()));
+    }
+    let summary = if resume { Some(redis.summary(id).await?) } else { None };
+    Ok(Some(sse(streamed(app, relayed(listening, summary)))))
 }
 
 /// `GET /api/agents/chat/active`.
-pub(crate) async fn active(State(app): State<Arc<App>>, caller: Caller) -> Json<Value> {
-    let jobs = app.jobs();
-    let mine = jobs.values().filter(|job| job.user == caller.0.id && !job.has_ended());
-    Json(json!({ "activeJobIds": mine.map(|job| job.id.clone()).collect::<Vec<_>>() }))
+pub(crate) async fn active(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Value>, StoreError> {
+    let ids = match &app.stores.redis {
+        Some(redis) => redis.active(&caller.0.id).await?,
+        None => {
+            let jobs = app.jobs();
+            let mine = jobs.values().filter(|job| job.user == caller.0.id && !job.has_ended());
+            mine.map(|job| job.id.clone()).collect()
+        }
+    };
+    Ok(Json(json!({ "activeJobIds": ids })))
 }
 
 #[derive(Deserialize)]
@@ -225,12 +303,30 @@ pub(crate) struct Abort {
 }
 
 /// `POST /api/agents/chat/abort`.
-pub(crate) async fn abort(State(app): State<Arc<App>>, caller: Caller, Json(wish): Json<Abort>) -> Response {
-    let job = app.jobs().get(&wish.stream_id).filter(|job| job.user == caller.0.id && !job.has_ended()).cloned();
-    let Some(job) = job else {
-        let body = json!({ "error": "Job not found", "streamId": wish.stream_id });
-        return (StatusCode::NOT_FOUND, Json(body)).into_response();
+pub(crate) async fn abort(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Json(wish): Json<Abort>,
+) -> Result<Response, StoreError> {
+    let here = app.jobs().get(&wish.stream_id).filter(|job| job.user == caller.0.id && !job.has_ended()).cloned();
+    let found = match (here, &app.stores.redis) {
+        (Some(job), _) => {
+            job.abort.send_replace(true);
+            true
+        }
+        (None, Some(redis)) => {
+            let job = redis.find(&wish.stream_id).await?;
+            let mine = job.is_some_and(|job| job.running && job.user == caller.0.id);
+            if mine {
+                redis.abort(&wish.stream_id).await?;
+            }
+            mine
+        }
+        (None, None) => false,
     };
-    job.abort.send_replace(true);
-    Json(json!({ "success": true, "aborted": wish.stream_id })).into_response()
+    if !found {
+        let body = json!({ "error": "Job not found", "streamId": wish.stream_id });
+        return Ok((StatusCode::NOT_FOUND, Json(body)).into_response());
+    }
+    Ok(Json(json!({ "success": true, "aborted": wish.stream_id })).into_response())
 }

@@ -6,9 +6,9 @@ mod pages;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -16,9 +16,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::accounts::User;
+use crate::accounts::{Refusal, User};
 use crate::app::App;
 use crate::limits::{Standing, Who};
+use crate::store::StoreError;
 
 /// The largest request body that is read.
 const REQUEST_LIMIT: usize = 1 << 20;
@@ -35,6 +36,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), chat::browsers_only));
     Router::new()
         .route("/reference/plants", get(plants))
+        .route("/metrics", get(metrics))
         .route("/health", get(ok))
         .route("/livez", get(ok))
         .route("/readyz", get(ok))
@@ -54,7 +56,26 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(for_browsers)
         .fallback(page)
         .layer(axum::extract::DefaultBodyLimit::max(REQUEST_LIMIT))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), counted))
         .with_state(app)
+}
+
+/// Counts what is answered.
+async fn counted(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    app.metrics.answered(method.as_str(), &path, response.status().as_u16());
+    response
+}
+
+/// `GET /metrics`, for whoever knows the secret.
+async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| value.strip_prefix("Bearer "));
+    if app.settings.metrics_secret.as_deref().is_some_and(|secret| token != Some(secret)) {
+        return (StatusCode::UNAUTHORIZED, "Unauthorized").into_response();
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.text()).into_response()
 }
 
 /// How many tokens each plant has harmed: nothing that LibreChat has.
@@ -91,8 +112,11 @@ impl FromRequestParts<Arc<App>> for Caller {
         let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
             return Err(message(StatusCode::UNAUTHORIZED, "No auth token"));
         };
-        let user = app.accounts().bearer(token);
-        user.map(Self).map_err(|_| (StatusCode::UNAUTHORIZED, "Unauthorized").into_response())
+        match app.accounts.bearer(token).await {
+            Ok(user) => Ok(Self(user)),
+            Err(Refusal::Store(error)) => Err(error.into_response()),
+            Err(_) => Err((StatusCode::UNAUTHORIZED, "Unauthorized").into_response()),
+        }
     }
 }
 
@@ -108,10 +132,12 @@ fn message(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "message": text }))).into_response()
 }
 
-/// Whether user or address is banned.
-fn is_banned(app: &App, concerned: &[Who]) -> bool {
-    let (gate, now) = (app.gate(), Instant::now());
-    concerned.iter().any(|who| gate.is_banned(who, now))
+/// A store refused: status 500, as LibreChat answers what it did not expect.
+impl IntoResponse for StoreError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": "Internal server error", "message": self.to_string() });
+        (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
+    }
 }
 
 /// Adds `X-RateLimit-*` and, where the limit is reached, `Retry-After`.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Caller, message};
 use crate::app::App;
+use crate::store::StoreError;
 
 /// `GET /api/config`.
 pub(crate) async fn config() -> Json<Value> {
@@ -54,8 +55,8 @@ pub(crate) async fn role(_: Caller, Path(role): Path<String>) -> Json<Value> {
 }
 
 /// `GET /api/convos`.
-pub(crate) async fn convos(State(app): State<Arc<App>>, caller: Caller) -> Json<Value> {
-    Json(json!({ "conversations": app.chats().page(&caller.0.id), "nextCursor": null }))
+pub(crate) async fn convos(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Value>, StoreError> {
+    Ok(Json(json!({ "conversations": app.archive.page(&caller.0.id).await?, "nextCursor": null })))
 }
 
 /// `GET /api/convos/gen_title/ID`: titles are off.
@@ -64,11 +65,13 @@ pub(crate) async fn title(_: Caller) -> Response {
 }
 
 /// `GET /api/messages/ID`.
-pub(crate) async fn messages(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Json<Value> {
-    let chats = app.chats();
-    let messages: Vec<Value> = chats
-        .messages(&id, &caller.0.id)
-        .unwrap_or_default()
+pub(crate) async fn messages(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, StoreError> {
+    let kept = app.archive.messages(&id, &caller.0.id).await?;
+    let messages: Vec<Value> = kept
         .iter()
         .map(|message| {
             let mut content = vec![json!({ "type": "text", "text": message.text })];
@@ -82,7 +85,7 @@ pub(crate) async fn messages(State(app): State<Arc<App>>, caller: Caller, Path(i
             })
         })
         .collect();
-    Json(Value::Array(messages))
+    Ok(Json(Value::Array(messages)))
 }
 
 /// `GET /api/files`.

@@ -20,7 +20,7 @@ pub(super) struct Selector {
     /// As it was written.
     pub(super) written: String,
     name: String,
-    labels: Vec<(String, String)>,
+    labels: Labels,
 }
 
 impl Selector {
@@ -35,8 +35,10 @@ impl Selector {
     }
 }
 
+/// Names and values of labels.
+type Labels = Vec<(String, String)>;
 /// A sample: its labels and its value.
-type Sample = (Vec<(String, String)>, f64);
+type Sample = (Labels, f64);
 
 /// All metrics of an answer.
 #[derive(Debug, Default)]
@@ -93,7 +95,7 @@ impl Metrics {
 }
 
 /// `name{label="value",..} value [time]`.
-fn sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn sample(line: &str) -> Option<(String, Labels, f64)> {
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
@@ -115,7 +117,7 @@ fn sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
 }
 
 /// Labels up to the closing brace or the end, and how many bytes they took, the brace included.
-fn labels_of(text: &str) -> (Vec<(String, String)>, usize) {
+fn labels_of(text: &str) -> (Labels, usize) {
     let mut labels = Vec::new();
     let (mut name, mut value) = (String::new(), String::new());
     let (mut quoted, mut escaped) = (false, false);

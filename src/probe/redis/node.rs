@@ -328,7 +328,7 @@ impl Node {
         let one = |(name, (calls, micros)): (String, (f64, f64))| {
             let (known, spent) = before.get(&name).copied().unwrap_or_default();
             let p99 = self.last.p99_us(&name).unwrap_or(0.0);
-            (calls > known && !own.contains(&name.as_str())).then(|| (name, calls - known, micros - spent, p99))
+            (calls > known && !own.contains(&name.as_str())).then_some((name, calls - known, micros - spent, p99))
         };
         self.last.commands().into_iter().filter_map(one).collect()
     }

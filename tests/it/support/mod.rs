@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 pub(crate) mod golden;
 pub(crate) mod results;
+pub(crate) mod stores;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
