@@ -1,5 +1,6 @@
 //! MongoDB: the connection with its pool as LibreChat sets it, the indexes, and what is planted.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -226,17 +227,23 @@ fn is_unknown_command(error: &Error) -> bool {
 
 /// Counts connections and measures how long they were waited for.
 fn pool_events(metrics: Arc<Metrics>) -> EventHandler<CmapEvent> {
+    // By name: a connection that warms the pool is checked in without ever having been checked out.
+    let busy = Mutex::new(HashSet::new());
     EventHandler::callback(move |event| {
         let pool = &metrics.pool;
+        let mut busy = busy.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             CmapEvent::ConnectionCreated(_) => pool.open.add(1),
-            CmapEvent::ConnectionClosed(_) => pool.open.add(-1),
+            CmapEvent::ConnectionClosed(event) => {
+                pool.open.add(-1);
+                pool.busy.add(-i64::from(busy.remove(&event.connection_id)));
+            }
             CmapEvent::ConnectionCheckedOut(event) => {
-                pool.busy.add(1);
+                pool.busy.add(i64::from(busy.insert(event.connection_id)));
                 pool.checkout.observe(event.duration);
             }
             CmapEvent::ConnectionCheckoutFailed(event) => pool.checkout.observe(event.duration),
-            CmapEvent::ConnectionCheckedIn(_) => pool.busy.add(-1),
+            CmapEvent::ConnectionCheckedIn(event) => pool.busy.add(-i64::from(busy.remove(&event.connection_id))),
             _ => {}
         }
     })
