@@ -6,20 +6,12 @@ use std::time::Duration;
 use capacity_check::result::{Step, Verdict};
 use reference_chat::{Limit, Limits, Settings};
 
-use crate::support::chat::{Reference, SECRET};
+use crate::support::chat::{Reference, SECRET, list, run_signed};
 use crate::support::{Mock, Ran, load, quiet, run, start_with, tool, until};
 
 const CALM: &str = "[models.m]\nttft = \"20ms\"\ngap = \"5ms\"\ntokens = \"uniform 5 25\"";
 const SHORT: [&str; 10] =
     ["--tiers", "4,8", "--think", "100ms", "--ramp", "0.5s", "--steady", "2s", "--steady-max", "2s"];
-
-/// A list of accounts whose tokens are minted.
-fn list(count: u32) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let lines: String = (0..count).map(|number| format!("{number:024x},u{number}@x.test,u{number}\n")).collect();
-    std::fs::write(file.path(), format!("id,email,username\n{lines}")).expect("the list is written");
-    file
-}
 
 /// The flags of a run against a deployment before a mock.
 fn flags<'f>(reference: &'f Reference, mock: &'f Mock, list: &'f tempfile::NamedTempFile) -> Vec<&'f str> {
@@ -27,14 +19,6 @@ fn flags<'f>(reference: &'f Reference, mock: &'f Mock, list: &'f tempfile::Named
     let own =
         ["--profile", "librechat", "--target", &reference.base, "--mock-admin", &mock.admin, "--accounts", accounts];
     [&SHORT[..], &own, &["--no-progress"]].concat()
-}
-
-/// Runs the tool with the deployment's secret in its environment.
-fn run_signed(flags: &[&str]) -> Ran {
-    let out = tempfile::tempdir().expect("a folder");
-    let output =
-        tool().env("JWT_SECRET", SECRET).args(flags).arg("--out").arg(out.path()).output().expect("the tool runs");
-    Ran::of(output, out)
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Every token traced: what the reference plants is found in its class and with its count, what is clean gives no
 //! finding, and each part of a turn goes where it belongs.
 
-use std::process::{Child, Command, Stdio};
-
 use capacity_check::driver::{Driver, Prompt, Trace};
 use capacity_check::metric::Metric;
 use capacity_check::record::{Flaw, Flaws, Outcome, Turn};
@@ -14,7 +12,8 @@ use reference_chat::{Plant, Settings};
 use serde_json::{Value, json};
 
 use crate::support::chat::{Reference, librechat, minted, say};
-use crate::support::{Mock, Ran, exchange, get, limits, listen, load, quiet, run_against, runtime, tool, until};
+use crate::support::nginx::Nginx;
+use crate::support::{Mock, Ran, exchange, get, limits, load, quiet, run_against, runtime, tool, until};
 
 /// The mock of most tests: replies of 100 tokens as fast as they go.
 const FAST: &str = "[models.m]\nttft = \"1ms\"\ngap = \"0\"\ntokens = 100";
@@ -263,59 +262,13 @@ fn the_mock_tells_a_turn_from_a_retry_and_from_what_is_only_about_it() {
     assert!(mock.turns()[4].sends_us.is_none());
 }
 
-/// nginx before an address, which ends with the test. It speaks HTTP/1.0 to what is behind it, as it does by
-/// default: what comes in chunks it passes on at once, whatever `proxy_buffering` says.
-struct Nginx {
-    child: Child,
-    base: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Nginx {
-    fn start(target: &str, buffering: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = listen().local_addr().expect("an address").port();
-        let at = folder.path().display();
-        let conf = format!(
-            "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ access_log off; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
-             fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-             server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {target};\n\
-             proxy_buffering {buffering}; }} }} }}\n"
-        );
-        let path = folder.path().join("nginx.conf");
-        std::fs::write(&path, conf).expect("a file");
-        let child = Command::new(
-            std::env::var_os("CAPACITY_CHECK_NGINX").expect("tests/run.sh installs nginx and says where it is"),
-        )
-        .arg("-p")
-        .arg(folder.path())
-        .arg("-c")
-        .arg(&path)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nginx runs");
-        let base = format!("http://127.0.0.1:{port}");
-        until("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { child, base, _folder: folder }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It has no state worth a farewell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_proxy_that_buffers_is_told_from_one_that_does_not() {
     let _quiet = quiet();
     let mock = Mock::start("[models.m]\nttft = \"20ms\"\ngap = \"25ms\"\ntokens = 15");
     for (buffering, buffered) in [("on", true), ("off", false)] {
-        let nginx = Nginx::start(&mock.api, buffering);
+        let location = format!("location / {{ proxy_pass {}; proxy_buffering {buffering}; }}", mock.api);
+        let nginx = Nginx::start("", &location);
         let times = ["--tiers", "4", "--think", "0s", "--ramp", "1s", "--steady", "3s", "--steady-max", "3s"];
         let target = ["--no-progress", "--target", &nginx.base, "--mock-admin", &mock.admin];
         let ran = crate::support::run(&[&target[..], &times[..]].concat());

@@ -17,7 +17,7 @@ use capacity_check::secret::Secret;
 use reference_chat::{Costs, Settings};
 use tokio::sync::oneshot;
 
-use super::{Mock, limits, listen};
+use super::{Mock, Ran, limits, listen, run_with, tool};
 
 /// Signs the tokens of every reference deployment of the tests.
 pub(crate) const SECRET: &str = "a secret of the tests";
@@ -64,6 +64,19 @@ impl Drop for Reference {
             let _ = thread.join();
         }
     }
+}
+
+/// A list of accounts whose tokens are minted.
+pub(crate) fn list(count: u32) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let lines: String = (0..count).map(|number| format!("{number:024x},u{number}@x.test,u{number}\n")).collect();
+    std::fs::write(file.path(), format!("id,email,username\n{lines}")).expect("the list is written");
+    file
+}
+
+/// Runs the tool with the deployments' secret in its environment.
+pub(crate) fn run_signed(flags: &[&str]) -> Ran {
+    run_with(tool().env("JWT_SECRET", SECRET), flags)
 }
 
 /// An account whose token is minted.

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod golden;
+pub(crate) mod nginx;
 pub(crate) mod results;
 pub(crate) mod stores;
 
@@ -170,6 +171,9 @@ pub(crate) fn tool() -> Command {
         .env_remove("CAPACITY_CHECK_API_KEY")
         .env_remove("MOCK_LLM_ADMIN_TOKEN")
         .env_remove("JWT_SECRET")
+        .env_remove("MONGO_URI")
+        .env_remove("REDIS_URI")
+        .env_remove("METRICS_SECRET")
         .env("LC_ALL", "C.UTF-8")
         // Nobody's calibration but that of a test.
         .env("XDG_STATE_HOME", "/nonexistent")
@@ -221,8 +225,13 @@ impl std::fmt::Display for Ran {
 
 /// Runs the tool with these flags and a fresh folder.
 pub(crate) fn run(flags: &[&str]) -> Ran {
+    run_with(&mut tool(), flags)
+}
+
+/// The same with an environment of one's own.
+pub(crate) fn run_with(command: &mut Command, flags: &[&str]) -> Ran {
     let out = tempfile::tempdir().expect("a folder");
-    let output = tool().args(flags).arg("--out").arg(out.path()).output().expect("the tool runs");
+    let output = command.args(flags).arg("--out").arg(out.path()).output().expect("the tool runs");
     Ran::of(output, out)
 }
 
