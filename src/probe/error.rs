@@ -8,6 +8,9 @@ use crate::secret::{Secret, escaped, without_url_secrets};
 /// The longest text of a server that is repeated.
 const FOREIGN: usize = 300;
 
+/// How long a MongoDB server may take to be found, in seconds.
+pub(super) const SELECTION_S: u64 = 2;
+
 /// Why a probe sees nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
@@ -28,6 +31,22 @@ pub enum ProbeError {
     Silent {
         /// The time.
         seconds: u64,
+    },
+    /// Somebody listens and says nothing.
+    #[error("what listens there says nothing in {seconds} s: it hangs, or is no {wanted}")]
+    Mute {
+        /// What was expected.
+        wanted: &'static str,
+        /// The time.
+        seconds: u64,
+    },
+    /// The connection was cut.
+    #[error("the connection was cut ({said}): the server has ended, or is no {wanted}")]
+    Cut {
+        /// What was expected.
+        wanted: &'static str,
+        /// What the client said.
+        said: String,
     },
     /// User or password is wrong.
     #[error("it does not let us in: {said}; check user, password and, for MongoDB, authSource")]
@@ -99,6 +118,10 @@ impl ProbeError {
         if of_another_server(message) {
             return Self::Other { wanted: "MongoDB", said };
         }
+        if !message.contains("Error") {
+            // Whoever listens there has said nothing: a server that hangs, or one that waits for other words.
+            return Self::Mute { wanted: "MongoDB", seconds: SELECTION_S };
+        }
         Self::Failed { said }
     }
 
@@ -118,6 +141,7 @@ impl ProbeError {
                 Self::Denied { said, grant: "the server does not offer it" }
             }
             (RedisKind::Parse | RedisKind::UnexpectedReturnType, _) => Self::Other { wanted: "Redis", said },
+            _ if error.is_connection_dropped() => Self::Cut { wanted: "Redis", said },
             _ if error.is_timeout() => Self::Silent { seconds: super::PATIENCE.as_secs() },
             _ => Self::Failed { said },
         }
@@ -132,7 +156,16 @@ fn refused(message: &str) -> String {
 
 /// What the driver says of bytes that are no MongoDB's.
 fn of_another_server(message: &str) -> bool {
-    ["maximum message length", "Message length", "message length", "header length", "expected header", "Invalid OpCode"]
-        .iter()
-        .any(|part| message.contains(part))
+    [
+        "wire protocol",
+        "invalid reply",
+        "maximum message length",
+        "Message length",
+        "message length",
+        "header length",
+        "expected header",
+        "Invalid OpCode",
+    ]
+    .iter()
+    .any(|part| message.contains(part))
 }

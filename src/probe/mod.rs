@@ -285,9 +285,11 @@ async fn watch_one(
     if ever {
         let _ = tokio::time::timeout(LAST_WORDS, watcher.last_words(&mut out)).await;
     } else if let Some(gap) = out.gaps.first().cloned() {
-        // What was never seen has no gaps: it is missing.
+        // What was never seen has no gaps: it is missing, where not each part of it is already.
         out.gaps.clear();
-        out.miss(&out.name.clone(), gap.why);
+        if out.missing.is_empty() {
+            out.miss(&out.name.clone(), gap.why);
+        }
     }
     out
 }

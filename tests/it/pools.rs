@@ -59,8 +59,8 @@ fn what_would_take_too_much_is_refused_and_an_interrupt_leaves_nothing() {
     );
     let study = tried(&server, Demand { operations_per_s: 0.0, concurrency: 0.0 });
     assert!(study.refused.is_some_and(|why| why.contains("hardly anything")));
-    let interrupted = tokio::time::sleep(std::time::Duration::from_millis(1_500));
     let study = runtime().block_on(async {
+        let interrupted = tokio::time::sleep(std::time::Duration::from_millis(1_500));
         let demand = Demand { operations_per_s: 100.0, concurrency: 60.0 };
         mongo_pools(&Secret::new(&server.uri), demand, "cut", interrupted).await
     });
@@ -80,8 +80,10 @@ fn connections_to_redis_are_tried_and_scratch_keys_removed() {
     assert!(study.headroom.is_some_and(|free| (150.0..200.0).contains(&free)), "{study:?}");
     assert_eq!(study.smallest.len(), 3);
     assert!(study.trials.iter().any(|trial| trial.pipeline == 5) && study.trials.iter().all(|trial| trial.errors == 0));
-    let interrupted = tokio::time::sleep(std::time::Duration::from_millis(800));
-    let study = runtime().block_on(async { redis_pools(&url, demand, "cut", interrupted).await });
+    let study = runtime().block_on(async {
+        let interrupted = tokio::time::sleep(std::time::Duration::from_millis(800));
+        redis_pools(&url, demand, "cut", interrupted).await
+    });
     assert_eq!(study.refused.as_deref(), Some("interrupted"));
     assert_eq!(server.keys(), ["mine"], "nothing is left behind");
 }

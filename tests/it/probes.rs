@@ -31,7 +31,8 @@ fn seen(wanted: Vec<Wanted>, act: impl FnOnce() + Send) -> (Vec<Watched>, Vec<Re
     runtime().block_on(async {
         let mut watching = Watching::begin(wanted, clock::monotonic()).expect("a thread");
         let said = watching.introductions().await.into_iter().map(|introduction| introduction.said).collect();
-        act();
+        // Elsewhere, for the stores of the tests have runtimes of their own.
+        std::thread::scope(|scope| scope.spawn(act).join()).expect("it is done");
         (watching.end().await, said)
     })
 }
@@ -99,7 +100,6 @@ fn what_mongodb_does_not_allow_is_missing_and_said() {
 fn another_server_or_none_at_the_port_is_said() {
     let (server, other) = (Mongod::start(), Redis::start(&[]));
     let plain = Server::start(|stream, _| {
-        read_request(&stream);
         use std::io::Write as _;
         let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     });
@@ -109,8 +109,8 @@ fn another_server_or_none_at_the_port_is_said() {
         (redis(&format!("redis://127.0.0.1:{nobody}")), "nothing listens there"),
         (mongo(&plain.base.replace("http", "mongodb")), "what answers there is no MongoDB"),
         (redis(&plain.base.replace("http", "redis")), "what answers there is no Redis"),
-        (redis(&format!("redis://127.0.0.1:{}", server.port)), "Redis"),
-        (mongo(&format!("mongodb://127.0.0.1:{}", other.port)), "MongoDB"),
+        (redis(&format!("redis://127.0.0.1:{}", server.port)), "or is no Redis"),
+        (mongo(&format!("mongodb://127.0.0.1:{}", other.port)), "what answers there is no MongoDB"),
         (mongo("mongodb:/nonsense"), "the connection string cannot be read"),
         (redis("nonsense"), "the connection string cannot be read"),
     ] {
@@ -361,12 +361,11 @@ fn processes_are_found_by_port_with_sockets_and_listen_queue() {
     let probe = ProcessProbe { name: format!("port {port}"), which: Which::Port(port) };
     let watched = one(Wanted::Process(probe), || {
         let waiting: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
-        seconds(2.2);
+        seconds(4.2);
         drop(waiting);
     });
     let most = |gauge: Gauge| watched.find(&gauge, None).unwrap_or_else(|| panic!("{gauge:?}")).highest().unwrap().max;
     assert!(most(Gauge::SocketsEstablished) >= 5.0 && most(Gauge::ListenQueue) == 5.0, "{watched:?}");
-    assert!(watched.find(&Gauge::ListenQueue, None).unwrap().limit.is_some());
     assert!(watched.fact_of("ports").is_some_and(|ports| ports.contains(&port.to_string())), "{:?}", watched.facts);
     let nobody = crate::support::listen().local_addr().unwrap().port();
     let probe = ProcessProbe { name: "nobody".to_owned(), which: Which::Port(nobody) };

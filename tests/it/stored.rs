@@ -31,8 +31,12 @@ fn watched(result: &RunResult, probe: Probe) -> &Watched {
     probes.watched.iter().find(|watched| watched.probe == probe).expect("it was watched")
 }
 
-/// How often MongoDB did each kind of operation.
+/// How often MongoDB did each kind of operation. Callable from within a runtime.
 fn counters(server: &Mongod) -> [i64; 3] {
+    std::thread::scope(|scope| scope.spawn(|| counted(server)).join()).expect("counters")
+}
+
+fn counted(server: &Mongod) -> [i64; 3] {
     server.with(async |client| {
         let status = client.database("admin").run_command(doc! { "serverStatus": 1 }).await?;
         let counters = status.get_document("opcounters").expect("counters");
@@ -250,7 +254,8 @@ fn workers_that_share_unevenly_and_a_leak_are_seen() {
     let even = Process::start(&mock, &[&common[..], &["--plant", "leak=2000000"]].concat(), &variables);
     let dear = Process::start(&mock, &[&common[..], &["--plant", "worker-cost=3"]].concat(), &variables);
     let server = |process: &Process| format!("server {};", process.base.trim_start_matches("http://"));
-    let http = format!("upstream chat {{ {} {} }}", server(&even), server(&dear));
+    // In turn, all POSTs would go to one and all streams to the other.
+    let http = format!("upstream chat {{ random; {} {} }}", server(&even), server(&dear));
     let nginx = Nginx::start(&http, "location / { proxy_pass http://chat; proxy_buffering off; }");
     let accounts = list(8);
     let (one, two) = (even.child.id().to_string(), dear.child.id().to_string());

@@ -3,7 +3,7 @@
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Database};
 
-use super::{DATABASE, options};
+use super::{DATABASE, let_go, options};
 use crate::probe::ProbeError;
 use crate::record::{IndexAudit, IndexFinding, IndexProblem};
 use crate::scenario::file::QuerySection;
@@ -51,7 +51,7 @@ async fn explain_all(
     }
     told.empty.sort();
     told.empty.dedup();
-    client.shutdown().immediate(true).await;
+    let_go(client).await;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
+use super::error::SELECTION_S;
 use super::process::environment;
 use super::{APP_NAME, Moment, ProbeError, Rates};
 use crate::record::{EventKind, Gauge, LimitSource, Watched};
@@ -22,7 +23,9 @@ pub use audit::audit;
 pub use pools::{Demand, mongo_pools};
 
 /// How long a server may take to be found, and a connection to be made.
-const SELECTION: Duration = Duration::from_secs(2);
+const SELECTION: Duration = Duration::from_secs(SELECTION_S);
+/// How long the end of a client may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// The variable of LibreChat's pool, and the driver's default where a process has no such variable.
 const POOL_VARIABLE: &str = "MONGO_MAX_POOL_SIZE";
 /// Applications and hosts that have a series of their own.
@@ -47,6 +50,12 @@ async fn options(uri: &Secret) -> Result<ClientOptions, ProbeError> {
     options.max_pool_size = Some(2);
     options.min_pool_size = Some(0);
     Ok(options)
+}
+
+/// Ends a client and its connections, as far as that is done in a moment: the driver waits for all its tasks, and what
+/// was given up in the middle of a checkout may keep one for ever.
+async fn let_go(client: Client) {
+    let _ = tokio::time::timeout(FAREWELL, client.shutdown().immediate(true)).await;
 }
 
 /// The hosts of a connection string: no user, no password.

@@ -11,7 +11,7 @@ use mongodb::event::command::CommandEvent;
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
-use super::{options, status};
+use super::{let_go, options, status};
 use crate::probe::ProbeError;
 use crate::probe::pace::{MOST_PER_S, MULTIPLES, Shared, WAIT_LIMIT_US, drive};
 use crate::record::{PoolStudy, PoolTrial, Smallest};
@@ -118,7 +118,7 @@ async fn climb(uri: &Secret, scratch: &str, study: &mut PoolStudy) -> Result<(),
                 open.push(multiple);
             }
         }
-        pool.client.shutdown().immediate(true).await;
+        let_go(pool.client).await;
     }
     study.smallest.extend(open.into_iter().map(|multiple| Smallest { multiple, size: None }));
     study.smallest.sort_by(|one, other| one.multiple.total_cmp(&other.multiple));

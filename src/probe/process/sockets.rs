@@ -8,31 +8,34 @@ use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, Process};
 
 use crate::probe::{Moment, Rates};
-use crate::record::{EventKind, Gauge, LimitSource, Watched};
+use crate::record::{EventKind, Gauge, Watched};
 
 /// How often it is looked which ports there are.
 const PORTS_EVERY: u32 = 10;
-/// Reading thousands of sockets takes the kernel a while: then they are looked at more rarely.
-const DEAR: Duration = Duration::from_millis(4);
-const RARELY: u32 = 10;
+/// Reading thousands of sockets takes a while: they are looked at so rarely that it is no more than this a second.
+const SHARE: Duration = Duration::from_millis(10);
+const RAREST: u32 = 10;
 
 /// The sockets of a family of processes.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     ports: HashSet<u16>,
     looked: Option<u32>,
-    is_dear: bool,
+    /// The second of the next look.
+    next: u32,
 }
 
 impl Sockets {
     pub(super) fn look(&mut self, family: &[i32], moment: Moment, rates: &mut Rates, out: &mut Watched) {
         let Some(first) = family.first().and_then(|pid| Process::new(*pid).ok()) else { return };
         overflows(&first, moment, rates, out);
-        if self.is_dear && !moment.second.is_multiple_of(RARELY) {
+        if moment.second < self.next {
             return;
         }
         let began = Instant::now();
         let entries = entries(&first);
+        let seconds = began.elapsed().as_secs_f64() / SHARE.as_secs_f64();
+        self.next = moment.second + (seconds.ceil() as u32).clamp(1, RAREST);
         if self.looked.is_none_or(|looked| moment.second >= looked + PORTS_EVERY) {
             self.looked = Some(moment.second);
             let inodes: HashSet<u64> = family.iter().flat_map(|pid| inodes(*pid)).collect();
@@ -47,7 +50,6 @@ impl Sockets {
             }
         }
         self.count(&entries, moment, out);
-        self.is_dear = began.elapsed() > DEAR;
     }
 
     fn count(&self, entries: &[TcpNetEntry], moment: Moment, out: &mut Watched) {
@@ -64,13 +66,10 @@ impl Sockets {
             let count = ours.iter().filter(|entry| entry.state == state).count();
             out.put(moment.second, gauge, None, count as f64);
         }
-        // Of a listening socket the queues are: who waits to be accepted, and how many may.
+        // Of a listening socket this queue is who waits to be accepted; how many may is not told here.
         let listening = ours.iter().filter(|entry| entry.state == TcpState::Listen);
-        if let Some(longest) = listening.max_by_key(|entry| entry.rx_queue) {
-            out.put(moment.second, Gauge::ListenQueue, None, f64::from(longest.rx_queue));
-            if longest.tx_queue > 0 {
-                out.limit(&Gauge::ListenQueue, None, f64::from(longest.tx_queue), LimitSource::Server);
-            }
+        if let Some(longest) = listening.map(|entry| entry.rx_queue).max() {
+            out.put(moment.second, Gauge::ListenQueue, None, f64::from(longest));
         }
     }
 }

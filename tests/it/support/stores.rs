@@ -183,9 +183,10 @@ impl Mongod {
         })
     }
 
-    /// The names of all its databases, in order.
+    /// The names of all databases that somebody made, in order: `config` and `local` come by themselves, some time.
     pub(crate) fn database_names(&self) -> Vec<String> {
         let mut names = self.with(async |client| client.list_database_names().await);
+        names.retain(|name| !["admin", "config", "local"].contains(&name.as_str()));
         names.sort();
         names
     }
