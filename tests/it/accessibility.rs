@@ -69,6 +69,8 @@ fn axe_finds_nothing_in_any_report() {
         ("warn.en.html", false, 400),
         ("inconclusive.ko.html", true, 400),
         ("interrupted.en.html", false, 1280),
+        ("probed.en.html", false, 1280),
+        ("probed.ko.html", true, 400),
         ("version-1.en.html", false, 1280),
     ] {
         let seen = seen(&golden(name), dark, width);

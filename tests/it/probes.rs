@@ -110,7 +110,7 @@ fn another_server_or_none_at_the_port_is_said() {
         (mongo(&plain.base.replace("http", "mongodb")), "what answers there is no MongoDB"),
         (redis(&plain.base.replace("http", "redis")), "what answers there is no Redis"),
         (redis(&format!("redis://127.0.0.1:{}", server.port)), "or is no Redis"),
-        (mongo(&format!("mongodb://127.0.0.1:{}", other.port)), "what answers there is no MongoDB"),
+        (mongo(&format!("mongodb://127.0.0.1:{}", other.port)), "or is no MongoDB"),
         (mongo("mongodb:/nonsense"), "the connection string cannot be read"),
         (redis("nonsense"), "the connection string cannot be read"),
     ] {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use capacity_check::lang::{Lang, Texts};
 use capacity_check::report::{html, junit, markdown, terminal};
-use capacity_check::result::{End, Reason, RunResult, SCHEMA_VERSION, read};
+use capacity_check::result::{End, Gauge, Probes, Reason, RunResult, SCHEMA_VERSION, read};
 use serde_json::Value;
 
 use crate::support::results::samples;
@@ -85,6 +85,37 @@ fn older_versions_still_render() {
 const HOSTILE: &str = "<script>alert(1)</script> `code` | cell *bold* [link](http://evil.example) @everyone \
                        ]]> <!-- \u{1b}[31mred\u{7} \u{202e}drawkcab\u{200b} &amp; \" ' {{x}} ${y} \u{0}";
 
+/// Whatever a store, a process or an endpoint may say.
+fn hostile_probes(probes: &mut Probes) {
+    let hostile = || HOSTILE.to_owned();
+    for watched in &mut probes.watched {
+        watched.name = hostile();
+        watched.facts = vec![(hostile(), hostile())];
+        for series in &mut watched.series {
+            series.of = series.of.as_ref().map(|_| hostile());
+        }
+        if let Some(series) = watched.series.first_mut() {
+            series.gauge = Gauge::Named(hostile());
+        }
+        for missing in &mut watched.missing {
+            (missing.what, missing.why) = (hostile(), hostile());
+        }
+        watched.gaps.iter_mut().for_each(|gap| gap.why = hostile());
+        watched.events.iter_mut().for_each(|event| event.detail = hostile());
+    }
+    probes.balance.iter_mut().for_each(|balance| balance.busiest = hostile());
+    probes.growth.iter_mut().for_each(|growth| growth.of = hostile());
+    if let Some(audit) = &mut probes.index_audit {
+        (audit.database, audit.empty, audit.failed) = (hostile(), vec![hostile()], Some(hostile()));
+        for finding in &mut audit.findings {
+            (finding.query, finding.create_index) = (hostile(), hostile());
+        }
+    }
+    for study in [&mut probes.mongo_pools, &mut probes.redis_pools].into_iter().flatten() {
+        (study.refused, study.left_behind) = (Some(hostile()), Some(hostile()));
+    }
+}
+
 #[test]
 fn what_the_target_said_is_text_and_nothing_else() {
     let mut result = samples().into_iter().find(|(name, _)| *name == "outcomes").unwrap().1;
@@ -118,6 +149,8 @@ fn what_the_target_said_is_text_and_nothing_else() {
     if let Some(calibration) = &mut result.generator.calibration {
         calibration.at = HOSTILE.to_owned();
     }
+    result.probes = samples().into_iter().find(|(name, _)| *name == "probed").unwrap().1.probes;
+    hostile_probes(result.probes.as_mut().unwrap());
     result.end = End::Guard(Reason::Banned { said: HOSTILE.to_owned() });
     result.reasons = vec![Reason::Banned { said: HOSTILE.to_owned() }];
     result.tiers[1].reasons = vec![Reason::Text { text: HOSTILE.to_owned() }];

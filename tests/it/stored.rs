@@ -367,6 +367,10 @@ fn what_cannot_be_watched_or_kept_is_said_before_anything_runs() {
         (&["--scrape", "ftp://x"], "--scrape: `ftp://x` should begin with http"),
         (&["--scrape", "http://example.com/metrics"], "--i-am-authorized-to-test example.com"),
         (&["--probe-pools"], "wants a store to try"),
+        (
+            &["--probe-pools", "--mongo-uri", "mongodb://a:b@db.example.com/x"],
+            "--i-am-authorized-to-test db.example.com",
+        ),
         (&["--reference-mongo", "mongodb://127.0.0.1"], "is for the embedded deployment"),
     ] {
         let text = said(flags);

@@ -100,6 +100,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
     problems.take("accounts.login_rate", Pace::parse(login_rate));
     let guards = guards(&wish, &mut problems);
     let probes = probe::probes(&wish, what_for, &mut problems);
+    probe::consent_to_pools(&wish, &secrets.stores, &mut problems);
     let timeouts = timeouts(&wish, &mut problems);
     if file.load.shards == Some(0) {
         problems.add("load.shards", "should be 1 or more");

@@ -90,6 +90,26 @@ fn is_of_target(url: &str, target: Option<&str>) -> bool {
     target.and_then(origin).is_some_and(|target| origin(url) == Some(target))
 }
 
+/// Whether pools may be tried on these stores: that is load, and of a public host somebody must have said that it may.
+pub(super) fn consent_to_pools(wish: &Wish, stores: &StoreSecrets, problems: &mut Problems<'_>) {
+    if !wish.file.probe.pools.unwrap_or(false) {
+        return;
+    }
+    for store in [&stores.mongo, &stores.redis].into_iter().flatten() {
+        for host in hosts(store) {
+            problems.take("probe.pools", consent(&host, &wish.file.authorized));
+        }
+    }
+}
+
+/// The hosts of a connection string, as URLs without anything else.
+fn hosts(store: &Secret) -> Vec<Url> {
+    let rest = store.expose().split_once("://").map_or("", |(_, rest)| rest);
+    let rest = rest.split(['/', '?']).next().unwrap_or_default();
+    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+    hosts.split(',').filter_map(|host| format!("http://{host}").parse().ok()).collect()
+}
+
 /// Resolves what is watched.
 pub(super) fn probes(wish: &Wish, what_for: For, problems: &mut Problems<'_>) -> Probes {
     let section = &wish.file.probe;

@@ -58,31 +58,49 @@ fn field(list: &str, name: &str) -> Option<f64> {
 /// What `CLIENT LIST` tells.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Clients {
-    /// Connections by `NAME @ HOST`, without ours, most first.
-    pub(super) groups: Vec<(String, f64)>,
-    /// Bytes that wait in output buffers.
+    /// By `NAME @ HOST`, without ours, most connections first.
+    pub(super) groups: Vec<(String, Crowd)>,
+    /// All of them.
+    pub(super) all: Crowd,
+}
+
+/// Some clients together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Crowd {
+    pub(super) connections: f64,
+    /// Bytes that wait in their output buffers.
     pub(super) output: f64,
-    /// Clients in a blocking command.
+    /// Those in a blocking command.
     pub(super) blocked: f64,
+}
+
+impl Crowd {
+    fn add(&mut self, output: f64, is_blocked: bool) {
+        self.connections += 1.0;
+        self.output += output;
+        self.blocked += f64::from(u8::from(is_blocked));
+    }
 }
 
 impl Clients {
     pub(super) fn parse(text: &str) -> Self {
-        let (mut groups, mut told) = (BTreeMap::<String, f64>::new(), Self::default());
+        let (mut groups, mut told) = (BTreeMap::<String, Crowd>::new(), Self::default());
         for line in text.lines() {
             let fields: HashMap<&str, &str> = line.split(' ').filter_map(|pair| pair.split_once('=')).collect();
             let of = |name: &str| fields.get(name).copied().unwrap_or_default();
             if of("name").starts_with(APP_NAME) {
                 continue;
             }
-            told.output += of("omem").parse().unwrap_or(0.0);
-            told.blocked += if of("flags").contains('b') { 1.0 } else { 0.0 };
+            let (output, is_blocked) = (of("omem").parse().unwrap_or(0.0), of("flags").contains('b'));
+            told.all.add(output, is_blocked);
             let named = [of("name"), of("lib-name"), "unnamed"].into_iter().find(|name| !name.is_empty());
             let host = of("addr").rsplit_once(':').map_or("", |(host, _)| host);
-            *groups.entry(escaped(&format!("{} @ {host}", named.unwrap_or_default()), 120)).or_default() += 1.0;
+            let name = escaped(&format!("{} @ {host}", named.unwrap_or_default()), 120);
+            groups.entry(name).or_default().add(output, is_blocked);
         }
         told.groups = groups.into_iter().collect();
-        told.groups.sort_by(|one, other| other.1.total_cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        let most = |one: &(String, Crowd), other: &(String, Crowd)| other.1.connections.total_cmp(&one.1.connections);
+        told.groups.sort_by(|one, other| most(one, other).then_with(|| one.0.cmp(&other.0)));
         told
     }
 }
@@ -148,8 +166,10 @@ mod tests {
             + &line("10.0.0.1:7", "chat", "N", 90)
             + &line("[::1]:7", "capacity-check", "N", 7);
         let clients = Clients::parse(&text);
-        assert_eq!(clients.groups, [("chat @ 10.0.0.1".to_owned(), 2.0), ("unnamed @ 10.0.0.1".to_owned(), 1.0)]);
-        assert_eq!((clients.output, clients.blocked), (100.0, 1.0));
+        let crowd = |connections, output, blocked| Crowd { connections, output, blocked };
+        let chat = ("chat @ 10.0.0.1".to_owned(), crowd(2.0, 90.0, 1.0));
+        assert_eq!(clients.groups, [chat, ("unnamed @ 10.0.0.1".to_owned(), crowd(1.0, 10.0, 0.0))]);
+        assert_eq!(clients.all, crowd(3.0, 100.0, 1.0));
     }
 
     #[test]

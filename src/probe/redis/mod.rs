@@ -86,9 +86,6 @@ impl Redis {
         for (gauge, value) in total {
             out.put(moment.second, gauge, None, value);
         }
-        for node in self.nodes.values() {
-            node.ping();
-        }
         if self.nodes.is_empty() { Err(ProbeError::failed("no node of it answers")) } else { Ok(()) }
     }
 

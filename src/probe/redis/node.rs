@@ -245,12 +245,15 @@ impl Node {
     }
 
     fn clients(&mut self, clients: &Clients, moment: Moment, alone: bool, total: &mut Total, out: &mut Watched) {
-        *total.entry(Gauge::BlockedClients).or_default() += clients.blocked;
-        *total.entry(Gauge::OutputBuffers).or_default() += clients.output;
-        if alone {
-            for (name, count) in clients.groups.iter().take(GROUPS) {
-                out.put(moment.second, Gauge::Connections, Some(name), *count);
-            }
+        *total.entry(Gauge::BlockedClients).or_default() += clients.all.blocked;
+        *total.entry(Gauge::OutputBuffers).or_default() += clients.all.output;
+        if !alone {
+            return;
+        }
+        for (name, crowd) in clients.groups.iter().take(GROUPS) {
+            out.put(moment.second, Gauge::Connections, Some(name), crowd.connections);
+            out.put(moment.second, Gauge::BlockedClients, Some(name), crowd.blocked);
+            out.put(moment.second, Gauge::OutputBuffers, Some(name), crowd.output);
         }
     }
 
