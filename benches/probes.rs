@@ -1,8 +1,8 @@
 //! What watching costs: CPU of the tool, and operations on each store, with everything watched at 1 Hz.
 //!
 //! Required: under 1 % of a core, and under 20 operations a second on each store. The stores are real (a mongod and a
-//! redis-server as `tests/run.sh` names them); nothing but the probes speaks to them. CPU is that of a process that
-//! watches, less that of one that does the same and watches nothing, in turn.
+//! redis-server as `tests/run.sh` names them); nothing but the probes speaks to them. All probes run on one thread of the
+//! tool, whose CPU time the kernel tells to the nanosecond.
 
 mod support;
 
@@ -76,11 +76,19 @@ fn redis_operations(url: &str) -> f64 {
     line.trim().parse().expect("a number")
 }
 
-/// CPU time of a run of one user who thinks for ever, in seconds.
-fn cpu(mock: &Mock, watch: &[&str]) -> f64 {
-    let steady = format!("{SECONDS}s");
-    let out = tempfile::tempdir().expect("a folder");
-    let child = Command::new(TOOL)
+/// CPU time of the thread that watches, in seconds.
+fn cpu(tool: &Child) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", tool.id())).expect("the tool runs");
+    let named = |path: &PathBuf| std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "probes");
+    let thread = threads.map(|entry| entry.expect("a thread").path()).find(named).expect("a thread that watches");
+    let times = std::fs::read_to_string(thread.join("schedstat")).expect("its times");
+    times.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).expect("a number") / 1e9
+}
+
+/// Starts a run of one user who thinks for ever.
+fn start_tool(mock: &Mock, watch: &[&str], out: &tempfile::TempDir) -> Child {
+    let steady = format!("{}s", SECONDS + 20);
+    Command::new(TOOL)
         .args(["--target", &mock.api, "--mock-admin", &mock.admin, "--tiers", "1", "--think", "1h", "--ramp", "1s"])
         .args(["--steady", &steady, "--steady-max", &steady, "--no-progress", "--format", "md", "--out"])
         .arg(out.path())
@@ -88,23 +96,11 @@ fn cpu(mock: &Mock, watch: &[&str]) -> f64 {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("the tool runs");
-    let before = children_cpu();
-    let mut child = child;
-    child.wait().expect("the tool ends");
-    children_cpu() - before
-}
-
-/// CPU time of the children that have ended.
-fn children_cpu() -> f64 {
-    use nix::sys::resource::{UsageWho, getrusage};
-    use nix::sys::time::TimeValLike as _;
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage");
-    (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
+        .expect("the tool runs")
 }
 
 fn main() {
-    let (_mongod, mongo_port) = start(named("CAPACITY_CHECK_MONGOD", "mongod"), |port, folder| {
+    let (_mongod, mongo_port) = start(named("CAPACITY_CHECK_MONGOD", "target/tools/mongod"), |port, folder| {
         words(&format!("--bind_ip 127.0.0.1 --nounixsocket --quiet --port {port} --dbpath {folder}"))
     });
     let (_redis, redis_port) = start(named("CAPACITY_CHECK_REDIS", "redis-server"), |port, folder| {
@@ -121,23 +117,28 @@ fn main() {
     let everything =
         ["--mongo-uri", &uri, "--redis-url", &url, "--watch-pid", &pid, "--scrape", &metrics, "--scenario", scenario];
     let mut text = format!(
-        "One user who thinks for ever, {SECONDS} s steady, in turn with and without all probes: a mongod, a Redis \
-         (PING ten times a second), a process with its descendants, a health path (ten times a second), a metrics \
-         endpoint.\n\n| round | CPU without, s | CPU with, s | share of a core | MongoDB operations/s | Redis commands/s |\n|---|---|---|---|---|---|\n"
+        "One user who thinks for ever, {SECONDS} s of it: a mongod, a Redis (PING ten times a second), a process with its \
+         five descendants, a health path (ten times a second), a metrics endpoint.\n\n| round | CPU, s | share of a core \
+         | MongoDB operations/s | Redis commands/s |\n|---|---|---|---|---|\n"
     );
     let mut shares = Vec::new();
     let mut most = 0.0_f64;
     for round in 1..=ROUNDS {
-        let without = cpu(&mock, &[]);
-        let before = (Instant::now(), mongo_operations(&uri), redis_operations(&url));
-        let with = cpu(&mock, &everything);
+        let out = tempfile::tempdir().expect("a folder");
+        let mut tool = start_tool(&mock, &everything, &out);
+        // Not the beginning: connecting is not watching.
+        std::thread::sleep(Duration::from_secs(8));
+        let before = (Instant::now(), mongo_operations(&uri), redis_operations(&url), cpu(&tool));
+        std::thread::sleep(Duration::from_secs(SECONDS));
+        let used = cpu(&tool) - before.3;
         // Our own reading of the counters is two commands or so of some hundred.
         let (mongo, redis) = (mongo_operations(&uri) - before.1, redis_operations(&url) - before.2);
         let took = before.0.elapsed().as_secs_f64();
-        let share = (with - without) / took;
+        tool.kill().and_then(|()| tool.wait()).expect("the tool ends");
+        let share = used / took;
         let _ = writeln!(
             text,
-            "| {round} | {without:.2} | {with:.2} | {:.2} % | {:.1} | {:.1} |",
+            "| {round} | {used:.3} | {:.2} % | {:.1} | {:.1} |",
             share * 100.0,
             mongo / took,
             redis / took

@@ -21,6 +21,18 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The hosts of a connection string, `host:port` apart by commas: no user, no password. Of a text that is none,
+    /// nothing.
+    pub fn hosts(&self) -> String {
+        let one = |part: &str| {
+            let rest = part.split_once("://").map_or(part, |(_, rest)| rest);
+            let rest = rest.split(['/', '?']).next().unwrap_or_default();
+            rest.rsplit_once('@').map_or(rest, |(_, host)| host).trim().to_owned()
+        };
+        let parts = self.0.split(',').filter(|_| self.0.contains("://"));
+        escaped(&parts.map(one).collect::<Vec<_>>().join(","), 200)
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -94,6 +106,16 @@ mod tests {
         let url = Secret::new("mongodb://ann:hunter2@host:1/db");
         let said = without_url_secrets("cannot reach mongodb://ann:hunter2@host:1/db (hunter2)", &url);
         assert_eq!(said, "cannot reach [redacted] ([redacted])");
+    }
+
+    #[test]
+    fn hosts_have_no_secret() {
+        let hosts = |url: &str| Secret::new(url).hosts();
+        assert_eq!(hosts("mongodb://ann:hunter2@a:1,b:2/LibreChat?x=1"), "a:1,b:2");
+        assert_eq!(hosts("mongodb+srv://c.example.net"), "c.example.net");
+        assert_eq!(hosts("rediss://ann:x@a:1, rediss://ann:x@b:2"), "a:1,b:2");
+        assert_eq!(hosts("redis+sentinel://:hunter2@s:26379/mymaster"), "s:26379");
+        assert_eq!(hosts("nonsense, hunter2"), "");
     }
 
     #[test]

@@ -78,6 +78,10 @@ fn wanted(scenario: &Scenario, secrets: &Secrets, ready: &Ready) -> anyhow::Resu
         wanted.push(Wanted::Redis { url: url.clone() });
     }
     wanted.extend(probes.process.iter().cloned().map(Wanted::Process));
+    let own = ready.embedded.as_ref().is_some_and(|embedded| embedded.has_stores);
+    if probes.health.is_empty() && probes.prometheus.is_empty() && !own {
+        return Ok(wanted);
+    }
     let tls = client_config(&TlsSettings { ca_file: scenario.ca_file.clone(), insecure: scenario.insecure })?;
     let client = shared_client(&tls).context("cannot set up the HTTP client")?;
     let base: url::Url = ready.target.url.parse().context("the target's URL")?;
@@ -89,7 +93,7 @@ fn wanted(scenario: &Scenario, secrets: &Secrets, ready: &Ready) -> anyhow::Resu
     for (settings, bearer) in probes.prometheus.iter().zip(bearers) {
         wanted.push(Wanted::Prometheus { client: client.clone(), settings: settings.clone(), bearer });
     }
-    if ready.embedded.as_ref().is_some_and(|embedded| embedded.has_stores) {
+    if own {
         // Only the deployment itself knows how long its operations wait for a connection.
         let url = base.join("/metrics").context("the embedded deployment's metrics")?;
         let settings = PrometheusProbe { url, preset: Some(Preset::Librechat), series: Vec::new() };

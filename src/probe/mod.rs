@@ -306,7 +306,7 @@ fn titled(out: &Watched) -> String {
 }
 
 fn introduction(out: &Watched) -> String {
-    let facts: Vec<&str> = out.facts.iter().take(3).map(|(_, value)| value.as_str()).collect();
+    let facts: Vec<&str> = out.facts.iter().take(2).map(|(_, value)| value.as_str()).collect();
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
     let missing: String =
         out.missing.iter().map(|missing| format!("; without {}: {}", missing.what, missing.why)).collect();
@@ -345,6 +345,11 @@ impl Rates {
         let count = self.grown(&format!("{name} count"), count, at);
         let ((sum, _), (count, _)) = (sum?, count?);
         (count > 0.0).then(|| sum / count)
+    }
+
+    /// Counters whose names end so are of no more use.
+    fn forget_ending(&mut self, end: &str) {
+        self.before.retain(|name, _| !name.ends_with(end));
     }
 
     /// Everything is counted anew.

@@ -25,8 +25,10 @@ pub(super) struct Processes {
     family: Vec<i32>,
     looked: Option<u32>,
     rates: Rates,
-    /// Whose series begin with the first look; a pid that comes again is another process.
+    /// When each process began: a pid that comes again is another process.
     known: HashMap<i32, u64>,
+    /// Those that have series of their own.
+    shown: BTreeSet<i32>,
     sockets: Sockets,
 }
 
@@ -49,6 +51,7 @@ impl Processes {
             looked: None,
             rates: Rates::default(),
             known: HashMap::new(),
+            shown: BTreeSet::new(),
             sockets: Sockets::default(),
         }
     }
@@ -70,6 +73,7 @@ impl Processes {
                 None => {
                     self.family.retain(|known| *known != pid);
                     if self.known.remove(&pid).is_some() {
+                        self.rates.forget_ending(&format!(" {pid}"));
                         out.event(moment.at_s, EventKind::Gone, format!("process {pid} has ended"));
                     }
                 }
@@ -120,8 +124,11 @@ impl Processes {
         if used.descriptors.is_none() {
             out.miss("file descriptors", "the process is somebody else's: run as its user or as root");
         }
-        if self.known.len() <= SHOWN {
-            show(&process, &name, &used, moment, out);
+        if self.shown.contains(&pid) || self.shown.len() < SHOWN {
+            show(&name, &used, moment, out);
+            if self.shown.insert(pid) {
+                limit(&process, &name, out);
+            }
         }
         Some(used)
     }
@@ -144,14 +151,18 @@ impl Processes {
     }
 }
 
-/// The series of one process, with the limit of its descriptors.
-fn show(process: &Process, name: &str, used: &Used, moment: Moment, out: &mut Watched) {
-    if let Some(cores) = used.cores {
-        out.put(moment.second, Gauge::Cpu, Some(name), cores);
+/// The series of one process.
+fn show(name: &str, used: &Used, moment: Moment, out: &mut Watched) {
+    let Used { cores, memory, descriptors, .. } = used;
+    for (gauge, value) in [(Gauge::Cpu, *cores), (Gauge::Memory, Some(*memory)), (Gauge::Descriptors, *descriptors)] {
+        if let Some(value) = value {
+            out.put(moment.second, gauge, Some(name), value);
+        }
     }
-    out.put(moment.second, Gauge::Memory, Some(name), used.memory);
-    let Some(descriptors) = used.descriptors else { return };
-    out.put(moment.second, Gauge::Descriptors, Some(name), descriptors);
+}
+
+/// The most descriptors of one process, as it began.
+fn limit(process: &Process, name: &str, out: &mut Watched) {
     if let Ok(limits) = process.limits()
         && let LimitValue::Value(most) = limits.max_open_files.soft_limit
     {

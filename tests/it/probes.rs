@@ -359,11 +359,9 @@ fn processes_are_found_by_port_with_sockets_and_listen_queue() {
     let listener = crate::support::listen();
     let port = listener.local_addr().unwrap().port();
     let probe = ProcessProbe { name: format!("port {port}"), which: Which::Port(port) };
-    let watched = one(Wanted::Process(probe), || {
-        let waiting: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
-        seconds(4.2);
-        drop(waiting);
-    });
+    let waiting: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let watched = one(Wanted::Process(probe), || seconds(1.2));
+    drop(waiting);
     let most = |gauge: Gauge| watched.find(&gauge, None).unwrap_or_else(|| panic!("{gauge:?}")).highest().unwrap().max;
     assert!(most(Gauge::SocketsEstablished) >= 5.0 && most(Gauge::ListenQueue) == 5.0, "{watched:?}");
     assert!(watched.fact_of("ports").is_some_and(|ports| ports.contains(&port.to_string())), "{:?}", watched.facts);

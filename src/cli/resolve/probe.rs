@@ -96,18 +96,10 @@ pub(super) fn consent_to_pools(wish: &Wish, stores: &StoreSecrets, problems: &mu
         return;
     }
     for store in [&stores.mongo, &stores.redis].into_iter().flatten() {
-        for host in hosts(store) {
+        for host in store.hosts().split(',').filter_map(|host| format!("http://{host}").parse().ok()) {
             problems.take("probe.pools", consent(&host, &wish.file.authorized));
         }
     }
-}
-
-/// The hosts of a connection string, as URLs without anything else.
-fn hosts(store: &Secret) -> Vec<Url> {
-    let rest = store.expose().split_once("://").map_or("", |(_, rest)| rest);
-    let rest = rest.split(['/', '?']).next().unwrap_or_default();
-    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
-    hosts.split(',').filter_map(|host| format!("http://{host}").parse().ok()).collect()
 }
 
 /// Resolves what is watched.

@@ -58,13 +58,6 @@ async fn let_go(client: Client) {
     let _ = tokio::time::timeout(FAREWELL, client.shutdown().immediate(true)).await;
 }
 
-/// The hosts of a connection string: no user, no password.
-fn hosts(uri: &Secret) -> String {
-    let rest = uri.expose().split_once("://").map_or("", |(_, rest)| rest);
-    let rest = rest.split(['/', '?']).next().unwrap_or_default();
-    escaped(rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts), 200)
-}
-
 /// The watcher of a MongoDB.
 pub(super) struct Mongo {
     uri: Secret,
@@ -120,7 +113,7 @@ impl Mongo {
     }
 
     pub(super) fn name(&self) -> String {
-        hosts(&self.uri)
+        self.uri.hosts()
     }
 
     async fn admin(&mut self) -> Result<Database, ProbeError> {
@@ -262,14 +255,6 @@ impl Mongo {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_has_no_secret() {
-        let name = |uri: &str| hosts(&Secret::new(uri));
-        assert_eq!(name("mongodb://ann:hunter2@a:1,b:2/LibreChat?x=1"), "a:1,b:2");
-        assert_eq!(name("mongodb+srv://c.example.net"), "c.example.net");
-        assert_eq!(name("nonsense"), "");
-    }
 
     #[test]
     fn a_plateau_wants_the_same_most_again_and_again_with_none_idle() {

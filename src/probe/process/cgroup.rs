@@ -13,12 +13,12 @@ pub(in crate::probe) struct Cgroup {
     name: String,
     folder: PathBuf,
     rates: Rates,
-    kills: f64,
+    kills: Option<f64>,
 }
 
 impl Cgroup {
     pub(in crate::probe) fn new(name: String, folder: PathBuf) -> Self {
-        Self { name, folder, rates: Rates::default(), kills: 0.0 }
+        Self { name, folder, rates: Rates::default(), kills: None }
     }
 
     pub(in crate::probe) fn name(&self) -> String {
@@ -77,8 +77,9 @@ impl Cgroup {
         let Some(kills) = self.read("memory.events").as_deref().and_then(|text| keyed(text, "oom_kill")) else {
             return;
         };
-        let before = std::mem::replace(&mut self.kills, kills);
-        if kills > before && self.rates.grown("looked", moment.at_s, moment.at).is_some() {
+        // Those before the first look were killed before the run.
+        let before = self.kills.replace(kills).unwrap_or(kills);
+        if kills > before {
             out.event(moment.at_s, EventKind::OutOfMemory, format!("{} processes killed", kills - before));
         }
     }
@@ -136,6 +137,7 @@ mod tests {
         assert_eq!(find(Gauge::Throttled).points[0].mean, 0.5);
         assert_eq!((find(Gauge::Memory).points.len(), find(Gauge::Memory).limit), (2, None));
         assert_eq!(out.fact_of("processes"), Some("3"));
+        assert_eq!(out.events[0].detail, "2 processes killed");
         assert_eq!((out.missing[0].what.as_str(), out.missing.len()), ("pids.current", 1));
         fs::remove_file(root.path().join("cpu.stat")).unwrap();
         assert!(group.look(Moment { at_s: 3.0, second: 3, at: 3 * SECOND }, &mut out).is_err());

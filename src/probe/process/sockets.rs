@@ -12,8 +12,9 @@ use crate::record::{EventKind, Gauge, Watched};
 
 /// How often it is looked which ports there are.
 const PORTS_EVERY: u32 = 10;
-/// Reading thousands of sockets takes a while: they are looked at so rarely that it is no more than this a second.
-const SHARE: Duration = Duration::from_millis(10);
+/// The kernel walks its whole table of sockets for `/proc/net/tcp`, some 5 ms however few there are: they are looked
+/// at so rarely that it is no more than this a second.
+const SHARE: Duration = Duration::from_millis(2);
 const RAREST: u32 = 10;
 
 /// The sockets of a family of processes.

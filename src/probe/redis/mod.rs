@@ -8,7 +8,7 @@ mod topology;
 
 use std::collections::BTreeMap;
 
-use super::{APP_NAME, Moment, ProbeError};
+use super::{Moment, ProbeError};
 use crate::clock::{self, Nanos};
 use crate::record::{EventKind, Gauge, Watched};
 use crate::secret::{Secret, escaped};
@@ -46,7 +46,7 @@ impl Redis {
     }
 
     pub(super) fn name(&self) -> String {
-        topology::hosts(&self.url)
+        self.url.hosts()
     }
 
     /// A round trip to every node, and once a second everything else.
@@ -195,9 +195,4 @@ async fn connect(url: &str, name: &str) -> redis::RedisResult<redis::aio::Multip
     // Who may not have a name goes on without one, and is counted among the deployment's.
     let _: redis::RedisResult<()> = redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async(&mut connection).await;
     Ok(connection)
-}
-
-/// The name of the watchers' connections.
-fn own_name() -> &'static str {
-    APP_NAME
 }

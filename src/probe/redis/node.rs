@@ -7,11 +7,11 @@ use std::rc::Rc;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 
+use super::connect;
 use super::info::{Clients, Info};
-use super::{connect, own_name};
 use crate::clock::{self, Nanos};
 use crate::probe::redis::topology::url_of;
-use crate::probe::{Moment, ProbeError, Rates};
+use crate::probe::{APP_NAME, Moment, ProbeError, Rates};
 use crate::record::{EventKind, Gauge, LimitSource, Watched};
 use crate::secret::{Secret, escaped};
 
@@ -65,7 +65,7 @@ const COUNTERS: [(&str, Gauge); 6] = [
 impl Node {
     pub(super) async fn connect(url: &Secret, address: &str) -> Result<Self, ProbeError> {
         let at = url_of(url, address).unwrap_or_else(|| url.clone());
-        let connection = connect(at.expose(), own_name()).await.map_err(|error| ProbeError::redis(&error, url))?;
+        let connection = connect(at.expose(), APP_NAME).await.map_err(|error| ProbeError::redis(&error, url))?;
         Ok(Self {
             connection,
             rates: Rates::default(),

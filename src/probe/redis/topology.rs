@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use redis::aio::MultiplexedConnection;
 use url::Url;
 
+use super::connect;
 use super::info::{ClusterNode, Info, cluster_nodes};
-use super::{connect, own_name};
-use crate::probe::ProbeError;
+use crate::probe::{APP_NAME, ProbeError};
 use crate::record::{EventKind, Watched};
 use crate::secret::{Secret, escaped};
 
@@ -34,12 +34,6 @@ pub(super) enum Topology {
 fn seeds(url: &Secret) -> Vec<Url> {
     let scheme = |text: &str| text.replacen("redis+sentinel://", "redis://", 1);
     url.expose().split(',').filter_map(|seed| scheme(seed.trim()).parse().ok()).collect()
-}
-
-/// The hosts of a URL: no user, no password.
-pub(super) fn hosts(url: &Secret) -> String {
-    let one = |url: &Url| format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(6379));
-    escaped(&seeds(url).iter().map(one).collect::<Vec<_>>().join(","), 200)
 }
 
 /// The URL of a node: the seed's scheme and credentials at its address.
@@ -76,7 +70,7 @@ impl Topology {
         if url.expose().starts_with("redis+sentinel://") {
             plain.set_path("");
         }
-        let mut connection = connect(plain.as_str(), own_name()).await?;
+        let mut connection = connect(plain.as_str(), APP_NAME).await?;
         // `INFO server` may be denied where nothing else is: then it is taken for a server by itself.
         let info: redis::RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut connection).await;
         let info = match info {
@@ -196,12 +190,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_keep_the_credentials_and_names_have_none() {
+    fn nodes_keep_the_credentials() {
         let url = Secret::new("redis+sentinel://:hunter2@s:26379/mymaster");
-        assert_eq!(hosts(&url), "s:26379");
         assert_eq!(url_of(&url, "10.0.0.1:6380").unwrap().expose(), "redis://:hunter2@10.0.0.1:6380");
         let cluster = Secret::new("rediss://ann:x@a:1, rediss://ann:x@b:2");
-        assert_eq!(hosts(&cluster), "a:1,b:2");
         assert_eq!(url_of(&cluster, "c:3").unwrap().expose(), "rediss://ann:x@c:3");
     }
 
