@@ -95,7 +95,13 @@ impl ProbeError {
         match error.kind.as_ref() {
             ErrorKind::Authentication { .. } => Self::Credentials { said },
             ErrorKind::Command(command) if [13, 8000].contains(&command.code) => {
-                Self::Denied { said, grant: "grant the account the role clusterMonitor" }
+                let grant =
+                    "grant the account the role clusterMonitor, and read on the deployment's database for the indexes";
+                Self::Denied { said, grant }
+            }
+            // What only looks like MongoDB does not know all its commands.
+            ErrorKind::Command(command) if [59, 115].contains(&command.code) => {
+                Self::Denied { said, grant: "the server does not offer it" }
             }
             ErrorKind::Command(command) if command.code == 18 => Self::Credentials { said },
             // The driver wraps what it met while it looked for a server.

@@ -244,7 +244,7 @@ impl Drop for Process {
 
 #[test]
 fn workers_that_share_unevenly_and_a_leak_are_seen() {
-    let _machine = quiet();
+    let _machine = load();
     let (mongod, store) = (Mongod::start(), Redis::start(&[]));
     let mock = Mock::start("[models.m]\nttft = \"20ms\"\ngap = \"5ms\"\ntokens = 10");
     let variables =

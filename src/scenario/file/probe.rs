@@ -117,7 +117,7 @@ pub struct PrometheusSection {
 pub enum Preset {
     /// LibreChat, and the reference deployment.
     Librechat,
-    /// prom-client's defaults of a Node process.
+    /// prom-client's defaults of a Node process, and the node exporter's of a machine.
     Node,
     /// The MongoDB exporter.
     Mongodb,
