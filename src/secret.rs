@@ -25,13 +25,14 @@ impl Secret {
     /// The hosts of a connection string, `host:port` apart by commas: no user, no password. Of a text that is none,
     /// nothing.
     pub fn hosts(&self) -> String {
-        let one = |part: &str| {
-            let rest = part.split_once("://").map_or(part, |(_, rest)| rest);
-            let rest = rest.split(['/', '?']).next().unwrap_or_default();
-            rest.rsplit_once('@').map_or(rest, |(_, host)| host).trim().to_owned()
+        // What stands before the last @ is user and password, whatever is in it; behind it nothing secret is left.
+        let hosts = |part: &str| {
+            let rest = part.rsplit_once('@').map_or(part, |(_, hosts)| hosts);
+            rest.split(['/', '?']).next().unwrap_or_default().to_owned()
         };
-        let parts = self.0.split(',').filter(|_| self.0.contains("://"));
-        escaped(&parts.map(one).collect::<Vec<_>>().join(","), 200)
+        let all: Vec<String> = url_parts(&self.0).map(hosts).collect();
+        let shown = all.iter().flat_map(|hosts| hosts.split(',')).map(str::trim).filter(|host| is_host(host));
+        escaped(&shown.collect::<Vec<_>>().join(","), 200)
     }
 }
 
@@ -54,11 +55,35 @@ pub fn redacted(text: &str, secrets: &[Secret]) -> String {
     worth.fold(text.to_owned(), |text, secret| text.replace(&secret.0, REDACTED))
 }
 
-/// Takes a connection string and its password out of a foreign text.
+/// The parts of a list of URLs, each without its scheme. A comma may stand within a password, so it is only before a
+/// scheme that one part ends.
+fn url_parts(text: &str) -> impl Iterator<Item = &str> {
+    let parts: Vec<&str> = text.split("://").collect();
+    let last = parts.len().saturating_sub(1);
+    let without_next = move |(index, part): (usize, &'_ str)| -> usize {
+        if index == last { part.len() } else { part.rfind(',').unwrap_or(0) }
+    };
+    let ends: Vec<usize> = parts.iter().copied().enumerate().map(without_next).collect();
+    parts.into_iter().zip(ends).skip(1).map(|(part, end)| &part[..end])
+}
+
+/// Whether a text can be nothing but `host` or `host:port`.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, port),
+        _ => (text, "0"),
+    };
+    let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':');
+    !host.is_empty() && host.chars().all(of_host) && port.parse::<u16>().is_ok()
+}
+
+/// Takes a connection string and its passwords, as they are written and as they are meant, out of a foreign text.
 pub fn without_url_secrets(text: &str, url: &Secret) -> String {
-    let credentials = url.expose().split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
-    let password = credentials.and_then(|(who, _)| who.split_once(':')).map(|(_, password)| Secret::new(password));
-    let secrets: Vec<Secret> = [url.clone()].into_iter().chain(password).collect();
+    let credentials = url_parts(url.expose()).filter_map(|part| part.rsplit_once('@'));
+    let passwords = credentials.filter_map(|(who, _)| who.split_once(':')).map(|(_, password)| password);
+    let meant = |password: &str| percent_encoding::percent_decode_str(password).decode_utf8_lossy().into_owned();
+    let both = passwords.flat_map(|password| [password.to_owned(), meant(password)]);
+    let secrets: Vec<Secret> = [url.clone()].into_iter().chain(both.map(Secret::new)).collect();
     redacted(text, &secrets)
 }
 
@@ -106,6 +131,9 @@ mod tests {
         let url = Secret::new("mongodb://ann:hunter2@host:1/db");
         let said = without_url_secrets("cannot reach mongodb://ann:hunter2@host:1/db (hunter2)", &url);
         assert_eq!(said, "cannot reach [redacted] ([redacted])");
+        let several = Secret::new("rediss://ann:first-pw@a:1,rediss://bob:p%40ss-two@b:2");
+        let said = without_url_secrets("first-pw, p%40ss-two and p@ss-two", &several);
+        assert_eq!(said, "[redacted], [redacted] and [redacted]");
     }
 
     #[test]
@@ -116,6 +144,12 @@ mod tests {
         assert_eq!(hosts("rediss://ann:x@a:1, rediss://ann:x@b:2"), "a:1,b:2");
         assert_eq!(hosts("redis+sentinel://:hunter2@s:26379/mymaster"), "s:26379");
         assert_eq!(hosts("nonsense, hunter2"), "");
+        // Passwords that somebody forgot to encode.
+        assert_eq!(hosts("mongodb://ann:hunt,er2@db:1/x"), "db:1");
+        assert_eq!(hosts("mongodb://ann:hun/ter2@db/x?y=z"), "db");
+        assert_eq!(hosts("redis://:pa?ss@h"), "h");
+        assert_eq!(hosts("redis://:pass"), "", "no port is a word");
+        assert_eq!(hosts("mongodb://[::1]:27017/x"), "[::1]:27017");
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn used(probes: &Probes, kinds: &[Probe], gauge: &Gauge, tier: &TierResult) -> O
 
 /// How long an operation waited for a connection: as the deployment tells it, or by Little's law where the pool was full.
 fn checkout(probes: &Probes, tier: &TierResult) -> Option<Checkout> {
-    let told = used(probes, &[Probe::Prometheus], &Gauge::CheckoutWait, tier);
+    let told = told_wait(probes, tier);
     let busy = used(probes, &[Probe::Mongo], &Gauge::PoolBusy, tier);
     let mongo = probes.watched.iter().find(|watched| watched.probe == Probe::Mongo);
     let limit = mongo.and_then(|mongo| mongo.find(&Gauge::PoolBusy, None)?.limit).map(|limit| limit.value);
@@ -112,18 +112,46 @@ fn checkout(probes: &Probes, tier: &TierResult) -> Option<Checkout> {
         operations_per_s,
     };
     if let Some(told) = told {
-        return Some(row(told.mean, true));
+        return Some(row(told, true));
     }
     let (busy, limit) = (busy?, limit?);
     if busy.max < limit || operations_per_s <= 0.0 {
         return None;
     }
     let mean = |metric: Metric| tier.metrics.get(&metric).filter(|found| found.count > 0).map(|found| found.mean_us);
-    // Turns that are in the deployment, but not with the model: each is in an operation or waits for a connection, or
-    // does something else, which is taken for waiting too.
+    // Little's law for those who wait: turns that are in the deployment and not with the model, less connections in
+    // use. An estimate: what turns do besides is taken for waiting, and a turn that waits for several connections at
+    // once counts as one.
     let within_us = mean(Metric::BeforeLlm)? + mean(Metric::Finalise).unwrap_or(0.0);
     let waiting = (tier.turns_per_s * within_us / 1e6 - busy.mean).max(0.0);
     Some(row(waiting / operations_per_s * 1e6, false))
+}
+
+/// The mean wait that the deployment tells, in microseconds, over all its endpoints: each second weighs as much as
+/// connections were waited for in it.
+fn told_wait(probes: &Probes, tier: &TierResult) -> Option<f64> {
+    let (from, to) = window(tier);
+    let (mut waited, mut count) = (0.0, 0.0);
+    let mut seen: Vec<&str> = Vec::new();
+    for watched in probes.watched.iter().filter(|watched| watched.probe == Probe::Prometheus) {
+        // An endpoint that is named twice tells the same twice.
+        if seen.contains(&watched.name.as_str()) {
+            continue;
+        }
+        seen.push(&watched.name);
+        let (Some(waits), Some(checkouts)) =
+            (watched.find(&Gauge::CheckoutWait, None), watched.find(&Gauge::Checkouts, None))
+        else {
+            continue;
+        };
+        let rates: BTreeMap<u32, f64> = checkouts.during(from, to).map(|point| (point.t_s, point.mean)).collect();
+        for point in waits.during(from, to) {
+            let rate = rates.get(&point.t_s).copied().unwrap_or(0.0);
+            waited += point.mean * rate;
+            count += rate;
+        }
+    }
+    (count > 0.0).then(|| waited / count)
 }
 
 /// How evenly workers share CPU time: processes of one name.

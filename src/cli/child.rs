@@ -11,14 +11,21 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 use url::Url;
 
+use super::console::Console;
 use crate::scenario::Reference;
 use crate::secret::Secret;
 
-/// How long the child may take to end by itself.
+/// How long the child may take to end by itself, and one that has real stores to clean up.
 const PATIENCE: Duration = Duration::from_secs(3);
+const CLEANING: Duration = Duration::from_secs(30);
 
 /// A child of ours: this program with a subcommand.
-struct Own(Child);
+struct Own {
+    child: Child,
+    patience: Duration,
+    /// What may be left behind where it does not end by itself.
+    leaves: Option<String>,
+}
 
 impl Own {
     /// Starts a subcommand and reads the one line in which it says where it listens.
@@ -32,9 +39,9 @@ impl Own {
         // A process group of its own: Ctrl-C in the terminal must not end the child while open
         // turns still read from it.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        let mut own = Self(command.spawn()?);
+        let mut own = Self { child: command.spawn()?, patience: PATIENCE, leaves: None };
         let mut line = String::new();
-        if let Some(stdout) = own.0.stdout.take() {
+        if let Some(stdout) = own.child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
         let listening =
@@ -51,14 +58,20 @@ fn told(text: &str) -> io::Result<Url> {
 impl Drop for Own {
     /// Closes the child's standard input, on which it ends, and sees that it does.
     fn drop(&mut self) {
-        let child = &mut self.0;
+        let Self { child, patience, leaves } = self;
         drop(child.stdin.take());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + *patience;
         while Instant::now() < deadline {
             match child.try_wait() {
                 Ok(None) => std::thread::sleep(Duration::from_millis(10)),
                 _ => return,
             }
+        }
+        if let Some(leaves) = leaves {
+            Console { json: true }.complain(&format!(
+                "the embedded deployment did not end in {} s and is killed; what may be left: {leaves}",
+                patience.as_secs()
+            ));
         }
         // It had its chance; a kill that fails means that it has just gone.
         let _ = child.kill();
@@ -127,7 +140,7 @@ impl Embedded {
     ) -> io::Result<Self> {
         let mock = Mock::start(mock)?;
         let database = stores.mongo.map(|_| format!("capacity_check_{}", stores.run));
-        let (own, listening) = Own::start::<reference_chat::cli::Listening>("reference-chat", |command| {
+        let (mut own, listening) = Own::start::<reference_chat::cli::Listening>("reference-chat", |command| {
             command.args(["--listen", "127.0.0.1:0"]).args(arguments(reference));
             command.arg("--upstream").arg(format!("{}v1", mock.api));
             command.env(reference_chat::cli::SECRET_VARIABLE, jwt_secret.expose());
@@ -138,7 +151,7 @@ impl Embedded {
                     .args(reference.mongo_pool.iter().flat_map(|pool| ["--mongo-pool".to_owned(), pool.to_string()]));
             }
             if let Some(url) = stores.redis {
-                let prefix = format!("capacity-check:{}", stores.run);
+                let prefix = prefix(stores.run);
                 command.env("REDIS_URI", url.expose()).args(["--redis-url", "--redis-prefix", &prefix]);
                 if stores.mongo.is_none() {
                     command.arg("--scratch");
@@ -147,8 +160,18 @@ impl Embedded {
         })
         .map_err(|error| io::Error::other(format!("the reference deployment: {error}")))?;
         let has_stores = stores.mongo.is_some() || stores.redis.is_some();
+        if has_stores {
+            own.patience = CLEANING;
+            let database = database.as_ref().map_or_else(String::new, |name| format!("database {name}, "));
+            own.leaves = Some(format!("{database}keys {}:*, settings that a plant changed", prefix(stores.run)));
+        }
         Ok(Self { chat: told(&listening.chat)?, database, has_stores, _reference: own, mock })
     }
+}
+
+/// What the keys of an embedded deployment begin with.
+fn prefix(run: &str) -> String {
+    format!("capacity-check:{run}")
 }
 
 /// The behaviour as a file that the mock reads.

@@ -97,9 +97,12 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     };
     say_what_it_means(console, &scenario, &ready);
 
-    let started = SystemTime::now();
-    let epoch = clock::monotonic();
-    let folder = folder::create(&wanted.dir, &scenario.name, started).context("cannot make the folder of the run")?;
+    let watching = tokio::select! {
+        watching = Box::pin(watch::begin(&scenario, &secrets, &ready, console)) => watching?,
+        _ = interrupts.wait_for(Option::is_some) => return Err(Failed::Interrupted),
+    };
+    let folder =
+        folder::create(&wanted.dir, &scenario.name, SystemTime::now()).context("cannot make the folder of the run")?;
     let mut journal = Journal::create(&folder.join("journal.ndjson")).context("cannot make the run journal")?;
     // Taken out here, so that it speaks last, after the result.
     let made = ready.made.take();
@@ -111,8 +114,10 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let plan = Plan::new(&scenario, &ready.run);
     let mut insisting = interrupts.clone();
     let (tracing, traces) = begin_tracing(&scenario, &ready).await?;
-    let watching = watch::begin(&scenario, &secrets, &ready, epoch, console).await?;
     let run = ready.run.clone();
+    // As late as can be: the engine's seconds count from its own beginning.
+    let (started, epoch) = (SystemTime::now(), clock::monotonic());
+    watching.run_begins(epoch);
     let output = execute(&scenario, plan, ready.driver, ready.seen.turn, tracing, journal, live, interrupts).await?;
     let traces = match traces {
         Some(reading) => reading.end(console, &mut insisting).await,
@@ -136,7 +141,11 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let mut result = assemble(facts, output);
     watched(&mut result);
     judge(&mut result, &scenario.load.tiers).context("cannot judge the result")?;
-    watch::try_pools(&scenario, &secrets, &run, &mut result, &insisting, console).await;
+    if scenario.probes.pools {
+        // Whatever happens to the trials, the run has its result.
+        render::write(&folder, Form::Json, &result, &Texts::new(wanted.lang))?;
+        watch::try_pools(&scenario, &secrets, &run, &mut result, &insisting, console).await;
+    }
     finish(args.json, &wanted, console, &folder, &result)?;
     if made.is_none() && result.target.kind == "librechat" {
         console.say(

@@ -1,5 +1,7 @@
 //! Probes of a run: what is watched, what is looked up before it and tried after it.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use tokio::sync::watch as channel;
 
@@ -12,12 +14,14 @@ use crate::engine::{self, Interrupt};
 use crate::net::{TlsSettings, client_config, shared_client};
 use crate::probe::{Demand, Wanted, Watching, audit, mongo_pools, redis_pools};
 use crate::record::{IndexAudit, IndexProblem, Probe, Watched};
-use crate::result::{Probes, RunResult};
+use crate::result::{End, Probes, RunResult};
 use crate::scenario::file::Preset;
 use crate::scenario::{PrometheusProbe, Scenario};
 
 /// Findings of the index audit that are told before a run; the report has all.
 const TOLD: usize = 10;
+/// How long it may take: no query is run, so it is a matter of moments.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was begun before the first tier.
 pub(super) struct Begun {
@@ -25,12 +29,11 @@ pub(super) struct Begun {
     watching: Option<Watching>,
 }
 
-/// Looks at the indexes and begins to watch; seconds count from `epoch`. What cannot be watched is said, and missing.
+/// Looks at the indexes and begins to watch, before the run begins. What cannot be watched is said, and missing.
 pub(super) async fn begin(
     scenario: &Scenario,
     secrets: &Secrets,
     ready: &Ready,
-    epoch: Nanos,
     console: Console,
 ) -> anyhow::Result<Begun> {
     let audit = look_up(scenario, secrets, ready, console).await;
@@ -38,7 +41,7 @@ pub(super) async fn begin(
     if wanted.is_empty() {
         return Ok(Begun { audit, watching: None });
     }
-    let mut watching = Watching::begin(wanted, epoch).context("cannot start the probes")?;
+    let mut watching = Watching::begin(wanted).context("cannot start the probes")?;
     for introduction in watching.introductions().await {
         match introduction.said {
             Ok(what) => console.say(&format!("Watching {what}.")),
@@ -53,7 +56,15 @@ async fn look_up(scenario: &Scenario, secrets: &Secrets, ready: &Ready, console:
     let mongo = scenario.probes.mongo.as_ref().filter(|mongo| !mongo.queries.is_empty())?;
     let uri = secrets.stores.mongo.as_ref()?;
     let embedded = ready.embedded.as_ref().and_then(|embedded| embedded.database.as_deref());
-    let told = audit(uri, mongo.database.as_deref().or(embedded), &mongo.queries).await;
+    let database = mongo.database.as_deref().or(embedded);
+    let looked = tokio::time::timeout(AUDIT_PATIENCE, audit(uri, database, &mongo.queries)).await;
+    let told = looked.unwrap_or_else(|_| IndexAudit {
+        database: database.unwrap_or_default().to_owned(),
+        checked: 0,
+        empty: Vec::new(),
+        findings: Vec::new(),
+        failed: Some(format!("it took longer than {} s", AUDIT_PATIENCE.as_secs())),
+    });
     if let Some(why) = &told.failed {
         console.complain(&format!("the indexes of {} could not be looked at: {why}", told.database));
     }
@@ -103,6 +114,13 @@ fn wanted(scenario: &Scenario, secrets: &Secrets, ready: &Ready) -> anyhow::Resu
 }
 
 impl Begun {
+    /// The run begins now: its seconds count from `epoch`.
+    pub(super) fn run_begins(&self, epoch: Nanos) {
+        if let Some(watching) = &self.watching {
+            watching.run_begins(epoch);
+        }
+    }
+
     /// Stops watching, and gives what was seen; `None` where nothing was asked for.
     pub(super) async fn end(self) -> Option<Probes> {
         let watched: Vec<Watched> = match self.watching {
@@ -123,7 +141,9 @@ pub(super) async fn try_pools(
     interrupts: &channel::Receiver<Option<Interrupt>>,
     console: Console,
 ) {
-    if !scenario.probes.pools {
+    // A run that was stopped has left the deployment for a reason: more load is the last thing that it needs.
+    if result.end != End::Finished {
+        console.say("Pools are not tried, since the run did not come to its end.");
         return;
     }
     let measured = |probe: Probe| {

@@ -1,6 +1,7 @@
 //! A cheap path, asked ten times a second: its latency is the event loop's delay as a stranger sees it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,53 +16,60 @@ use crate::secret::escaped;
 
 /// Requests under way: a server that hangs for a while is asked on, so that every moment of its hanging counts.
 const OPEN: usize = 50;
+/// Who has waited longer than this at the end of the run is taken to hang.
+const WAITS: Nanos = SECOND;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The bytes of an answer that are read.
 const ANSWER: usize = 4_096;
 
-/// A request that has ended: when it was to begin, and how long it took, or why it failed.
-type Ended = (Nanos, Result<f64, String>);
+/// Requests: those that have ended, with when they were to begin and how long they took, or why they failed; and when
+/// those began that have not.
+#[derive(Debug, Default)]
+struct Requests {
+    ended: Vec<(Nanos, Result<f64, String>)>,
+    open: Vec<Nanos>,
+}
 
 /// The watcher of a path.
 pub(super) struct Health {
     client: Client,
     url: Url,
-    ended: Rc<RefCell<Vec<Ended>>>,
-    open: Rc<RefCell<usize>>,
+    requests: Rc<RefCell<Requests>>,
     /// What the newest answer was.
     last: Option<Result<(), String>>,
-    epoch: Nanos,
+    /// Requests that failed, by the second in which they were to begin.
+    failed: BTreeMap<u32, u32>,
+    newest: Option<Moment>,
 }
 
 impl Health {
     pub(super) fn new(client: Client, url: Url) -> Self {
-        Self { client, url, ended: Rc::default(), open: Rc::default(), last: None, epoch: 0 }
+        Self { client, url, requests: Rc::default(), last: None, failed: BTreeMap::new(), newest: None }
     }
 
-    pub(super) fn name(&self) -> String {
-        escaped(self.url.as_str(), 200)
-    }
-
-    /// Takes what has ended, and asks once more.
-    pub(super) fn look(&mut self, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
-        self.epoch = moment.at - (moment.at_s * SECOND as f64) as Nanos;
-        let mut failures = 0.0;
-        for (at, took) in self.ended.borrow_mut().drain(..) {
+    /// Takes what has ended, and asks once more. The first answer is waited for: it tells what there is to watch.
+    pub(super) async fn look(&mut self, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
+        self.newest = Some(moment);
+        if self.last.is_none() {
+            let answered = answer(&self.client, self.url.clone()).await;
+            self.last = Some(answered);
+        }
+        let ended = std::mem::take(&mut self.requests.borrow_mut().ended);
+        for (at, took) in ended {
+            // A request counts where it was to begin: there somebody would have begun to wait.
+            let second = moment.at(at).second;
             match took {
-                // A request counts where it began: there somebody would have begun to wait.
                 Ok(micros) => {
-                    out.put(Moment::of(at, self.epoch).second, Gauge::HealthLatency, None, micros);
+                    out.put(second, Gauge::HealthLatency, None, micros);
                     self.last = Some(Ok(()));
                 }
                 Err(why) => {
-                    failures += 1.0;
+                    *self.failed.entry(second).or_default() += 1;
                     self.last = Some(Err(why));
                 }
             }
         }
-        // Ten looks make a second: so each stands for ten times its share.
-        out.put(moment.second, Gauge::HealthFailures, None, failures * 10.0);
         self.ask(moment.at);
         match &self.last {
             Some(Err(why)) => Err(ProbeError::failed(why)),
@@ -70,19 +78,33 @@ impl Health {
     }
 
     fn ask(&self, at: Nanos) {
-        if *self.open.borrow() >= OPEN {
+        if self.requests.borrow().open.len() >= OPEN {
             return;
         }
-        *self.open.borrow_mut() += 1;
-        let (client, url) = (self.client.clone(), self.url.clone());
-        let (ended, open) = (Rc::clone(&self.ended), Rc::clone(&self.open));
+        self.requests.borrow_mut().open.push(at);
+        let (client, url, requests) = (self.client.clone(), self.url.clone(), Rc::clone(&self.requests));
         tokio::task::spawn_local(async move {
             let answered = tokio::time::timeout(PATIENCE, answer(&client, url)).await;
             let took = (clock::monotonic() - at) as f64 / 1e3;
             let answered = answered.unwrap_or_else(|_| Err(format!("no answer in {} s", PATIENCE.as_secs())));
-            *open.borrow_mut() -= 1;
-            ended.borrow_mut().push((at, answered.map(|()| took)));
+            let mut requests = requests.borrow_mut();
+            requests.open.retain(|open| *open != at);
+            requests.ended.push((at, answered.map(|()| took)));
         });
+    }
+
+    /// Failures by second, and those who still wait: their latency is at least what they have waited.
+    pub(super) fn last_words(&mut self, out: &mut Watched) {
+        let Some(newest) = self.newest else { return };
+        let waiting = std::mem::take(&mut self.requests.borrow_mut().open);
+        for at in waiting.into_iter().filter(|at| newest.at - at > WAITS) {
+            out.put(newest.at(at).second, Gauge::HealthLatency, None, (newest.at - at) as f64 / 1e3);
+            *self.failed.entry(newest.at(at).second).or_default() += 1;
+        }
+        for second in 0..=newest.second {
+            let failed = self.failed.get(&second).copied().unwrap_or(0);
+            out.put(second, Gauge::HealthFailures, None, f64::from(failed));
+        }
     }
 }
 

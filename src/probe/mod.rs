@@ -12,6 +12,8 @@ mod prometheus;
 mod redis;
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clock::{self, Nanos, SECOND};
 use crate::record::{Probe, Watched};
 use crate::scenario::{MongoProbe, ProcessProbe, PrometheusProbe, Which};
-use crate::secret::Secret;
+use crate::secret::{Secret, escaped};
 pub use error::ProbeError;
 pub use mongo::{Demand, audit, mongo_pools};
 pub use redis::redis_pools;
@@ -34,6 +36,8 @@ const SECONDLY: Duration = Duration::from_secs(1);
 /// Between two round trips of what is asked often.
 const OFTEN: Duration = Duration::from_millis(100);
 
+/// The longest name of what is watched.
+const NAME: usize = 200;
 /// The name under which probes are known to stores, so that they can be told from the deployment.
 pub const APP_NAME: &str = "capacity-check";
 
@@ -73,6 +77,21 @@ pub enum Wanted {
     },
 }
 
+impl Wanted {
+    /// What is told of it before anything was seen.
+    fn blank(&self) -> Watched {
+        let (probe, name) = match self {
+            Self::Mongo { uri, .. } => (Probe::Mongo, uri.hosts()),
+            Self::Redis { url } => (Probe::Redis, url.hosts()),
+            Self::Process(ProcessProbe { name, which: Which::Cgroup(_) }) => (Probe::Cgroup, name.clone()),
+            Self::Process(ProcessProbe { name, .. }) => (Probe::Process, name.clone()),
+            Self::Health { url, .. } => (Probe::Health, url.to_string()),
+            Self::Prometheus { settings, .. } => (Probe::Prometheus, settings.url.to_string()),
+        };
+        Watched::new(probe, escaped(&name, NAME))
+    }
+}
+
 /// What a probe says of itself when it begins.
 #[derive(Debug, Clone)]
 pub struct Introduction {
@@ -82,6 +101,9 @@ pub struct Introduction {
 
 /// Probes at work.
 pub struct Watching {
+    epoch: Arc<AtomicI64>,
+    /// What is told of each, should it break off.
+    names: Vec<Watched>,
     stop: watch::Sender<bool>,
     thread: JoinHandle<Vec<Watched>>,
     introductions: mpsc::UnboundedReceiver<Introduction>,
@@ -97,16 +119,19 @@ struct Moment {
     second: u32,
     /// The moment itself.
     at: Nanos,
+    /// When the run began; whatever was before belongs to its second 0.
+    epoch: Nanos,
 }
 
 impl Moment {
-    fn now(epoch: Nanos) -> Self {
-        Self::of(clock::monotonic(), epoch)
+    fn of(at: Nanos, epoch: Nanos) -> Self {
+        let at_s = at.saturating_sub(epoch).max(0) as f64 / SECOND as f64;
+        Self { at_s, second: at_s.round() as u32, at, epoch }
     }
 
-    fn of(at: Nanos, epoch: Nanos) -> Self {
-        let at_s = (at - epoch).max(0) as f64 / SECOND as f64;
-        Self { at_s, second: at_s.round() as u32, at }
+    /// Another moment of the same run.
+    fn at(self, at: Nanos) -> Self {
+        Self::of(at, self.epoch)
     }
 }
 
@@ -127,25 +152,14 @@ impl Watcher {
                 Self::Mongo(Box::new(mongo::Mongo::new(uri, settings, &processes)))
             }
             Wanted::Redis { url } => Self::Redis(Box::new(redis::Redis::new(url))),
-            Wanted::Process(ProcessProbe { name, which: Which::Cgroup(folder) }) => {
-                Self::Cgroup(process::Cgroup::new(name, folder))
+            Wanted::Process(ProcessProbe { which: Which::Cgroup(folder), .. }) => {
+                Self::Cgroup(process::Cgroup::new(folder))
             }
-            Wanted::Process(probe) => Self::Processes(process::Processes::new(probe)),
+            Wanted::Process(probe) => Self::Processes(process::Processes::new(probe.which)),
             Wanted::Health { client, url } => Self::Health(health::Health::new(client, url)),
             Wanted::Prometheus { client, settings, bearer } => {
                 Self::Prometheus(prometheus::Scraper::new(client, settings, bearer))
             }
-        }
-    }
-
-    fn blank(&self) -> Watched {
-        match self {
-            Self::Mongo(mongo) => Watched::new(Probe::Mongo, mongo.name()),
-            Self::Redis(redis) => Watched::new(Probe::Redis, redis.name()),
-            Self::Processes(processes) => Watched::new(Probe::Process, processes.name()),
-            Self::Cgroup(group) => Watched::new(Probe::Cgroup, group.name()),
-            Self::Health(health) => Watched::new(Probe::Health, health.name()),
-            Self::Prometheus(scraper) => Watched::new(Probe::Prometheus, scraper.name()),
         }
     }
 
@@ -163,7 +177,7 @@ impl Watcher {
             Self::Redis(redis) => redis.look(moment, out).await,
             Self::Processes(processes) => processes.look(moment, out),
             Self::Cgroup(group) => group.look(moment, out),
-            Self::Health(health) => health.look(moment, out),
+            Self::Health(health) => health.look(moment, out).await,
             Self::Prometheus(scraper) => scraper.look(moment, out).await,
         }
     }
@@ -173,6 +187,7 @@ impl Watcher {
         match self {
             Self::Mongo(mongo) => mongo.last_words(out),
             Self::Redis(redis) => redis.last_words(out).await,
+            Self::Health(health) => health.last_words(out),
             _ => {}
         }
     }
@@ -184,19 +199,23 @@ impl Watcher {
 }
 
 impl Watching {
-    /// Begins to watch; seconds count from `epoch`.
+    /// Begins to watch, before the run itself does.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn begin(wanted: Vec<Wanted>, epoch: Nanos) -> io::Result<Self> {
+    pub fn begin(wanted: Vec<Wanted>) -> io::Result<Self> {
+        let epoch = Arc::new(AtomicI64::new(Nanos::MAX));
+        let counted = Arc::clone(&epoch);
+        let blanks: Vec<Watched> = wanted.iter().map(Wanted::blank).collect();
         let (stop, stopped) = watch::channel(false);
         let (introduce, introductions) = mpsc::unbounded_channel();
         let expected = wanted.len();
+        let names = blanks.clone();
         let thread = std::thread::Builder::new().name("probes".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
             match runtime {
                 Ok(runtime) => {
-                    let seen = runtime.block_on(watch_all(wanted, epoch, &stopped, &introduce));
+                    let seen = runtime.block_on(watch_all(wanted, blanks, &counted, &stopped, &introduce));
                     // The drivers' own tasks may hang on a dead server.
                     runtime.shutdown_background();
                     seen
@@ -204,7 +223,12 @@ impl Watching {
                 Err(_) => Vec::new(),
             }
         })?;
-        Ok(Self { stop, thread, introductions, expected })
+        Ok(Self { epoch, names, stop, thread, introductions, expected })
+    }
+
+    /// The run begins: its seconds count from `epoch`.
+    pub fn run_begins(&self, epoch: Nanos) {
+        self.epoch.store(epoch, Relaxed);
     }
 
     /// The first words of every probe that has any within a while.
@@ -224,31 +248,38 @@ impl Watching {
     pub async fn end(self) -> Vec<Watched> {
         self.stop.send_replace(true);
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        joined.ok().and_then(Result::ok).unwrap_or_default()
+        joined.ok().and_then(Result::ok).unwrap_or_else(|| self.names.into_iter().map(broken_off).collect())
     }
+}
+
+/// What is told of a probe whose thread has died.
+fn broken_off(mut watched: Watched) -> Watched {
+    watched.miss(&watched.name.clone(), "the probes broke off, which is a bug of capacity-check");
+    watched
 }
 
 async fn watch_all(
     wanted: Vec<Wanted>,
-    epoch: Nanos,
+    blanks: Vec<Watched>,
+    epoch: &AtomicI64,
     stopped: &watch::Receiver<bool>,
     introduce: &mpsc::UnboundedSender<Introduction>,
 ) -> Vec<Watched> {
-    let watchers = wanted.into_iter().map(|wanted| {
+    let all = wanted.into_iter().zip(blanks).map(|(wanted, blank)| {
         let watcher = Watcher::new(wanted);
-        watch_one(watcher, epoch, stopped.clone(), introduce.clone())
+        watch_one(watcher, blank, epoch, stopped.clone(), introduce.clone())
     });
-    futures_util::future::join_all(watchers).await
+    futures_util::future::join_all(all).await
 }
 
 /// Looks again and again until told to stop.
 async fn watch_one(
     mut watcher: Watcher,
-    epoch: Nanos,
+    mut out: Watched,
+    epoch: &AtomicI64,
     mut stopped: watch::Receiver<bool>,
     introduce: mpsc::UnboundedSender<Introduction>,
 ) -> Watched {
-    let mut out = watcher.blank();
     let mut tick = tokio::time::interval(watcher.period());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut introduce = Some(introduce);
@@ -259,7 +290,7 @@ async fn watch_one(
             _ = stopped.wait_for(|stop| *stop) => break,
             _ = tick.tick() => {}
         }
-        let moment = Moment::now(epoch);
+        let moment = Moment::of(clock::monotonic(), epoch.load(Relaxed));
         let looked = tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => break,
@@ -282,6 +313,8 @@ async fn watch_one(
             let _ = introduce.send(Introduction { said });
         }
     }
+    // A limit of what was never measured is none of anything.
+    out.series.retain(|series| !series.points.is_empty());
     if ever {
         let _ = tokio::time::timeout(LAST_WORDS, watcher.last_words(&mut out)).await;
     } else if let Some(gap) = out.gaps.first().cloned() {

@@ -1,5 +1,6 @@
 //! Load of our own for pools: arrivals at random, as those of many users are, in bounded number.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,8 +13,12 @@ use tokio::time::Instant;
 
 use crate::record::{PoolTrial, new_histogram};
 
-/// How long one size is tried under one load.
-pub(super) const TRIAL: Duration = Duration::from_secs(2);
+/// How long one size is tried under one load: until a 99th percentile has its samples, but within these.
+const TRIAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// The operations that a 99th percentile wants.
+const SAMPLES: f64 = 299.0;
+/// Fewer operations a second than this tell no 99th percentile in the longest trial.
+pub(super) const LEAST_PER_S: f64 = SAMPLES / 10.0;
 /// The load, as multiples of what the run measured.
 pub(super) const MULTIPLES: [f64; 3] = [1.0, 2.0, 4.0];
 /// A size is enough where the wait's 99th percentile stays below this, in microseconds.
@@ -32,8 +37,8 @@ pub(super) struct Times {
     pub(super) latency: Histogram<u64>,
     /// Operations that failed.
     pub(super) errors: u64,
-    /// Operations that wait for a connection now.
-    pub(super) waiting: u64,
+    /// When those came who wait for a connection now, the first first.
+    pub(super) waiting: VecDeque<Instant>,
 }
 
 /// Times that the driver's own tasks write.
@@ -42,27 +47,35 @@ pub(super) struct Shared(Arc<Mutex<Times>>);
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Times { wait: new_histogram(), latency: new_histogram(), errors: 0, waiting: 0 })))
+        Self(Arc::new(Mutex::new(Times {
+            wait: new_histogram(),
+            latency: new_histogram(),
+            errors: 0,
+            waiting: VecDeque::new(),
+        })))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Times> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what was before a trial, but not who waits.
+    /// Forgets what was before a trial.
     pub(super) fn begin(&self) {
         let mut times = self.lock();
+        times.waiting.clear();
         times.wait.reset();
         times.latency.reset();
         times.errors = 0;
     }
 
-    /// What a trial of so long has shown. Who waits at its end has waited for as long as it took, as far as we know:
+    /// What a trial of so long has shown. Who still waits at its end counts with the time that he has waited so far:
     /// otherwise a pool that lets nobody through would look quick.
     pub(super) fn trial(&self, size: u32, multiple: f64, took: Duration) -> PoolTrial {
         let mut times = self.lock();
-        let waiting = times.waiting;
-        times.wait.saturating_record_n(took.as_micros() as u64, waiting);
+        let now = Instant::now();
+        for came in std::mem::take(&mut times.waiting) {
+            times.wait.saturating_record(now.duration_since(came).as_micros().max(1) as u64);
+        }
         let at = |histogram: &Histogram<u64>, share| histogram.value_at_quantile(share);
         PoolTrial {
             size,
@@ -88,7 +101,8 @@ where
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut open = JoinSet::new();
     let began = Instant::now();
-    let end = began + TRIAL;
+    let (least, most) = TRIAL;
+    let end = began + Duration::from_secs_f64(SAMPLES / rate.max(1e-3)).clamp(least, most);
     let mut next = began;
     while next < end {
         tokio::time::sleep_until(next).await;
@@ -103,5 +117,8 @@ where
         }
         while open.try_join_next().is_some() {}
     }
+    // The last ones have their turn too before it is looked who waits.
+    tokio::time::sleep_until(end).await;
+    tokio::task::yield_now().await;
     (began.elapsed(), open)
 }

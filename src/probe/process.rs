@@ -21,7 +21,7 @@ const SHOWN: usize = 12;
 
 /// The watcher of processes.
 pub(super) struct Processes {
-    probe: ProcessProbe,
+    which: Which,
     family: Vec<i32>,
     looked: Option<u32>,
     rates: Rates,
@@ -44,9 +44,9 @@ struct Used {
 }
 
 impl Processes {
-    pub(super) fn new(probe: ProcessProbe) -> Self {
+    pub(super) fn new(which: Which) -> Self {
         Self {
-            probe,
+            which,
             family: Vec::new(),
             looked: None,
             rates: Rates::default(),
@@ -56,14 +56,10 @@ impl Processes {
         }
     }
 
-    pub(super) fn name(&self) -> String {
-        escaped(&self.probe.name, 120)
-    }
-
     pub(super) fn look(&mut self, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
         if self.family.is_empty() || self.looked.is_none_or(|looked| moment.second >= looked + FAMILY_EVERY) {
             self.looked = Some(moment.second);
-            self.family = family(&self.probe.which);
+            self.family = family(&self.which);
         }
         out.fact("processes", self.family.len().to_string());
         let mut seen = Vec::new();
@@ -80,7 +76,7 @@ impl Processes {
             }
         }
         if seen.is_empty() {
-            return Err(ProbeError::failed(match self.probe.which {
+            return Err(ProbeError::failed(match self.which {
                 Which::Port(port) => format!("nobody listens on port {port}, or the process is somebody else's"),
                 _ => "the process is gone".to_owned(),
             }));
@@ -200,13 +196,19 @@ fn roots(which: &Which, all: impl Iterator<Item = i32>) -> Vec<i32> {
     }
 }
 
-/// A variable of the environment of the processes that are meant, of each that has it.
-pub(super) fn environment(which: &Which, name: &str) -> Vec<String> {
+/// A number in the environment of the processes that are meant: summed up over those that have connections to one of
+/// these ports, for a shell that starts a server hands its environment on and has none. Where no process has any, the
+/// largest.
+pub(super) fn environment(probes: &[ProcessProbe], name: &str, ports: &[u16]) -> Option<f64> {
     let of = |pid: i32| {
         let environment = Process::new(pid).ok()?.environ().ok()?;
-        environment.get(std::ffi::OsStr::new(name)).map(|value| value.to_string_lossy().into_owned())
+        environment.get(std::ffi::OsStr::new(name))?.to_string_lossy().parse::<f64>().ok()
     };
-    family(which).into_iter().filter_map(of).collect()
+    let pids: BTreeSet<i32> = probes.iter().flat_map(|probe| family(&probe.which)).collect();
+    let all: Vec<(i32, f64)> = pids.into_iter().filter_map(|pid| Some((pid, of(pid)?))).collect();
+    let connected = sockets::connected(ports, all.iter().map(|(pid, _)| *pid));
+    let sum: f64 = all.iter().filter(|(pid, _)| connected.contains(pid)).map(|(_, number)| number).sum();
+    if sum > 0.0 { Some(sum) } else { all.iter().map(|(_, number)| *number).reduce(f64::max) }
 }
 
 #[cfg(test)]
@@ -218,15 +220,15 @@ mod tests {
     #[test]
     fn this_process_is_seen_with_its_cpu_and_memory() {
         let which = Which::Pid(std::process::id());
-        let mut processes = Processes::new(ProcessProbe { name: "me".to_owned(), which });
+        let mut processes = Processes::new(which);
         let mut out = Watched::new(Probe::Process, "me");
         let epoch = clock::monotonic();
-        processes.look(Moment { at_s: 1.0, second: 1, at: epoch }, &mut out).unwrap();
+        processes.look(Moment { at_s: 1.0, second: 1, at: epoch, epoch: 0 }, &mut out).unwrap();
         let until = epoch + SECOND / 5;
         while clock::monotonic() < until {
             std::hint::spin_loop();
         }
-        processes.look(Moment { at_s: 2.0, second: 2, at: clock::monotonic() }, &mut out).unwrap();
+        processes.look(Moment { at_s: 2.0, second: 2, at: clock::monotonic(), epoch: 0 }, &mut out).unwrap();
         let last = |gauge| out.find(&gauge, None).map(|series| series.points.last().unwrap().mean);
         assert!(last(Gauge::Cpu).is_some_and(|cores| cores > 0.1), "{:?}", last(Gauge::Cpu));
         assert!(last(Gauge::Memory).is_some_and(|bytes| bytes > 1e6));
@@ -237,12 +239,12 @@ mod tests {
     #[test]
     fn who_is_gone_is_told() {
         let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
-        let mut processes = Processes::new(ProcessProbe { name: "s".to_owned(), which: Which::Pid(child.id()) });
+        let mut processes = Processes::new(Which::Pid(child.id()));
         let mut out = Watched::new(Probe::Process, "s");
-        processes.look(Moment { at_s: 1.0, second: 1, at: 1 }, &mut out).unwrap();
+        processes.look(Moment { at_s: 1.0, second: 1, at: 1, epoch: 0 }, &mut out).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let error = processes.look(Moment { at_s: 2.0, second: 2, at: 2 }, &mut out).unwrap_err();
+        let error = processes.look(Moment { at_s: 2.0, second: 2, at: 2, epoch: 0 }, &mut out).unwrap_err();
         assert_eq!(error.to_string(), "the process is gone");
         assert_eq!(out.events[0].kind, EventKind::Gone);
     }

@@ -63,7 +63,8 @@ fn known(preset: Preset) -> &'static [&'static str] {
         ],
         Preset::Mongodb => &[
             "mongodb_up",
-            "mongodb_ss_connections",
+            "mongodb_ss_connections{conn_type=\"current\"}",
+            "mongodb_ss_connections{conn_type=\"active\"}",
             "mongodb_ss_opcounters",
             "mongodb_ss_opLatencies_latency",
             "mongodb_ss_wt_concurrentTransactions_out",
@@ -124,10 +125,6 @@ impl Scraper {
         Self { client, settings, bearer, wanted, rates: Rates::default() }
     }
 
-    pub(super) fn name(&self) -> String {
-        escaped(self.settings.url.as_str(), 200)
-    }
-
     pub(super) async fn look(&mut self, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
         let text = self.scrape().await?;
         let metrics = Metrics::parse(&text);
@@ -142,7 +139,10 @@ impl Scraper {
             let name = selector.written.as_str();
             match metrics.kind(selector) {
                 Some(Kind::Level) => {
-                    found.extend(metrics.sum(selector, "").map(|value| (name, value)));
+                    // Delays of several workers do not sum up: the longest is felt.
+                    let value =
+                        if name.ends_with("_seconds") { metrics.most(selector) } else { metrics.sum(selector, "") };
+                    found.extend(value.map(|value| (name, value)));
                 }
                 Some(Kind::Counter) => {
                     let rate =
@@ -153,6 +153,11 @@ impl Scraper {
                     let both = metrics.sum(selector, "_sum").zip(metrics.sum(selector, "_count"));
                     let mean = both.and_then(|(sum, count)| self.rates.mean(name, sum, count, moment.at));
                     found.extend(mean.map(|mean| (name, mean)));
+                    let count = both.filter(|_| name == CHECKOUT).map(|(_, count)| count);
+                    let rate = count.and_then(|count| self.rates.per_second("checkouts", count, moment.at));
+                    if let Some(rate) = rate {
+                        out.put(moment.second, Gauge::Checkouts, None, rate);
+                    }
                 }
                 None => {}
             }
@@ -188,6 +193,9 @@ impl Scraper {
             return Err(ProbeError::failed(format!("answered {status}")));
         }
         let body = read_bounded(response, ANSWER).await.map_err(broken)?;
+        if body.len() >= ANSWER {
+            return Err(ProbeError::failed(format!("its answer is longer than {} MiB", ANSWER >> 20)));
+        }
         String::from_utf8(body).map_err(|_| ProbeError::failed("its answer is no text"))
     }
 }

@@ -40,6 +40,8 @@ pub enum Gauge {
     PoolBusy,
     /// How long an operation of the deployment waits for a connection.
     CheckoutWait,
+    /// Connections that were waited for, and given out or refused.
+    Checkouts,
     /// Operations that wait for a lock to read.
     QueuedReaders,
     /// Operations that wait for a lock to write.
@@ -144,6 +146,7 @@ impl Gauge {
     pub fn unit(&self) -> Unit {
         match self {
             Self::ConnectionsCreated
+            | Self::Checkouts
             | Self::Operations
             | Self::Queries
             | Self::Inserts

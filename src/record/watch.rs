@@ -187,7 +187,9 @@ impl Serialize for Point {
         // Six digits are more than any of these is exact to, and half the bytes.
         let short = |value: f64| {
             let scale = if value == 0.0 { 1.0 } else { 10_f64.powf(5.0 - value.abs().log10().floor()) };
-            (value * scale).round() / scale
+            let rounded = (value * scale).round() / scale;
+            // The least and the greatest numbers have no such scale.
+            if rounded.is_finite() { rounded } else { value }
         };
         if self.min == self.max {
             (self.t_s, short(self.mean)).serialize(serializer)
@@ -226,15 +228,18 @@ impl Series {
         Self { unit: gauge.unit(), gauge, of, limit: None, step_s: 1, points: Vec::new() }
     }
 
-    /// Notes what was measured at a second. Several of one point make its mean, least and most.
+    /// Notes what was measured at a second, in whatever order. Several of one point make its mean, least and most.
     pub fn put(&mut self, t_s: u32, value: f64) {
         if !value.is_finite() {
             return;
         }
-        let point = Point::new(t_s, value);
-        match self.points.last_mut() {
-            Some(last) if last.t_s / self.step_s == t_s / self.step_s => last.merge(&point),
-            _ => self.points.push(point),
+        let (point, slot) = (Point::new(t_s, value), t_s / self.step_s);
+        // Nearly always it is the last one, or after it.
+        let before = self.points.iter().rposition(|known| known.t_s / self.step_s <= slot);
+        match before {
+            Some(index) if self.points[index].t_s / self.step_s == slot => self.points[index].merge(&point),
+            Some(index) => self.points.insert(index + 1, point),
+            None => self.points.insert(0, point),
         }
         if self.points.len() > POINTS {
             self.widen();
@@ -404,8 +409,15 @@ mod tests {
         for value in [100.0, 300.0, 200.0] {
             series.put(5, value);
         }
+        series.put(7, 1.0);
+        series.put(4, 9.0);
+        series.put(5, 200.0);
+        assert_eq!(series.points.iter().map(|point| point.t_s).collect::<Vec<_>>(), [4, 5, 7], "in order");
+        series.points.retain(|point| point.t_s == 5);
         series.put(6, f64::NAN);
         assert_eq!(serde_json::to_string(&series.points).unwrap(), "[[5,200.0,100.0,300.0]]");
+        let least = serde_json::to_string(&Point::new(1, 1e-310)).unwrap();
+        assert!(serde_json::from_str::<Point>(&least).is_ok(), "{least}");
         let read: Vec<Point> = serde_json::from_str("[[5,200.0,100.0,300.0],[6,1.5]]").unwrap();
         assert_eq!((read[0].max, read[1].min), (300.0, 1.5));
     }

@@ -18,6 +18,7 @@ pub(super) fn gauge(texts: &Texts, gauge: &Gauge) -> String {
         Gauge::ConnectionsCreated => "gauge-connections-created",
         Gauge::PoolOpen => "gauge-pool-open",
         Gauge::PoolBusy => "gauge-pool-busy",
+        Gauge::Checkouts => "gauge-checkouts",
         Gauge::CheckoutWait => "gauge-checkout-wait",
         Gauge::QueuedReaders => "gauge-queued-readers",
         Gauge::QueuedWriters => "gauge-queued-writers",

@@ -81,6 +81,11 @@ fn connections_to_redis_are_tried_and_scratch_keys_removed() {
     assert!(study.headroom.is_some_and(|free| (150.0..200.0).contains(&free)), "{study:?}");
     assert_eq!(study.smallest.len(), 3);
     assert!(study.trials.iter().any(|trial| trial.pipeline == 5) && study.trials.iter().all(|trial| trial.errors == 0));
+    // So few commands that a single one that never ran would be the 99th percentile.
+    let few = Demand { operations_per_s: 60.0, concurrency: 0.01 };
+    let study = runtime().block_on(redis_pools(&url, few, "few", std::future::pending()));
+    assert!(study.smallest.iter().all(|found| found.size.is_some_and(|size| size <= 3)), "{study:?}");
+    assert!(study.refused.as_ref().is_some_and(|why| why.contains("too few to tell")), "fives of them: {study:?}");
     let study = runtime().block_on(async {
         let interrupted = tokio::time::sleep(std::time::Duration::from_millis(800));
         redis_pools(&url, demand, "cut", interrupted).await

@@ -29,7 +29,8 @@ fn seconds(seconds: f64) {
 /// What is seen of these while something is done; and the first words.
 fn seen(wanted: Vec<Wanted>, act: impl FnOnce() + Send) -> (Vec<Watched>, Vec<Result<String, String>>) {
     runtime().block_on(async {
-        let mut watching = Watching::begin(wanted, clock::monotonic()).expect("a thread");
+        let mut watching = Watching::begin(wanted).expect("a thread");
+        watching.run_begins(clock::monotonic());
         let said = watching.introductions().await.into_iter().map(|introduction| introduction.said).collect();
         // Elsewhere, for the stores of the tests have runtimes of their own.
         std::thread::scope(|scope| scope.spawn(act).join()).expect("it is done");
@@ -249,6 +250,7 @@ fn a_cluster_s_nodes_are_seen_one_by_one_and_moving_slots_are_an_event() {
 #[test]
 fn a_sentinel_s_failover_is_an_event_and_the_new_master_is_watched() {
     let mut sentinel = Sentinel::start();
+    sentinel.master.command(&["CONFIG", "SET", "maxclients", "77"]);
     let (old, new) = (sentinel.master.port, sentinel.replica.port);
     let url = sentinel.url.clone();
     let watched = one(redis(&url), || {
@@ -260,6 +262,7 @@ fn a_sentinel_s_failover_is_an_event_and_the_new_master_is_watched() {
     let failover = watched.events.iter().find(|event| event.kind == EventKind::Failover);
     let failover = failover.unwrap_or_else(|| panic!("{watched:?}"));
     assert_eq!(failover.detail, format!("127.0.0.1:{old} -> 127.0.0.1:{new}"));
+    assert!(watched.find(&Gauge::Connections, None).unwrap().limit.is_some(), "the master's: {watched:?}");
     let total = watched.find(&Gauge::Memory, None).unwrap();
     assert!(total.points.last().is_some_and(|point| f64::from(point.t_s) > failover.t_s), "seen after it: {watched:?}");
 }
@@ -314,7 +317,7 @@ fn health_counts_every_moment_of_a_hanging_server() {
         }
     });
     let watched = one(health(&format!("{}/health", page.base)), || seconds(1.0));
-    assert!(watched.gaps.iter().any(|gap| gap.why.contains("web page")), "{watched:?}");
+    assert!(watched.missing[0].why.contains("web page"), "{watched:?}");
 }
 
 fn client() -> reqwest::Client {

@@ -229,9 +229,9 @@ impl Redis {
         let Some(old) = found.into_iter().nth(1) else {
             return Err(StoreError::Refused { store: NAME, what: format!("the server has no setting `{name}`") });
         };
-        self.set(name, value).await?;
+        // Noted before it is sent: one whose answer is lost is taken back too.
         self.changed().push((name, old));
-        Ok(())
+        self.set(name, value).await
     }
 
     async fn set(&self, name: &str, value: &str) -> Result<(), StoreError> {

@@ -144,14 +144,21 @@ impl Stores {
     /// Takes back what was planted and, where the stores are for scratch, removes what was stored.
     /// All of it is tried; the first error is given.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
-        let mut result = Ok(());
-        if let Some(mongo) = &self.mongo {
-            result = result.and(mongo.close(self.scratch).await.map_err(|error| error.at_start(mongo::FLAG)));
-        }
-        if let Some(redis) = &self.redis {
-            result = result.and(redis.close(self.scratch).await.map_err(|error| error.at_start(commands::FLAG)));
-        }
-        result
+        // Side by side: whoever waits for both may not have long.
+        let mongo = async {
+            match &self.mongo {
+                Some(mongo) => mongo.close(self.scratch).await.map_err(|error| error.at_start(mongo::FLAG)),
+                None => Ok(()),
+            }
+        };
+        let redis = async {
+            match &self.redis {
+                Some(redis) => redis.close(self.scratch).await.map_err(|error| error.at_start(commands::FLAG)),
+                None => Ok(()),
+            }
+        };
+        let (mongo, redis) = tokio::join!(Box::pin(mongo), Box::pin(redis));
+        mongo.and(redis)
     }
 }
 

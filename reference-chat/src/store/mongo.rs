@@ -142,8 +142,9 @@ impl Mongo {
         }
         for plant in plants {
             if let Plant::SlowMongo(delay) = plant {
-                self.slow_down(*delay).await?;
+                // Noted before it is sent: one whose answer is lost is taken back too.
                 self.planted().slow = true;
+                self.slow_down(*delay).await?;
             }
         }
         Ok(())

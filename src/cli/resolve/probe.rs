@@ -16,6 +16,8 @@ use crate::secret::Secret;
 const MONGO_VARIABLE: &str = "MONGO_URI";
 const REDIS_VARIABLE: &str = "REDIS_URI";
 const METRICS_VARIABLE: &str = "METRICS_SECRET";
+/// What the embedded deployment calls itself to MongoDB.
+const REFERENCE_APP: &str = "LibreChat";
 /// Where Linux has its control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Connections of a Node process to MongoDB, where nothing is said: the driver's default.
@@ -154,7 +156,7 @@ fn mongo(wish: &Wish, own: bool, problems: &mut Problems<'_>) -> MongoProbe {
         } else {
             section.max_pool_size.map(|size| size.saturating_mul(section.processes.unwrap_or(1)))
         },
-        app_name: section.app_name.clone(),
+        app_name: section.app_name.clone().or_else(|| own.then(|| REFERENCE_APP.to_owned())),
         queries,
     }
 }

@@ -20,6 +20,7 @@ use crate::record::{EventKind, Gauge, LimitSource, Watched};
 use crate::scenario::{MongoProbe, ProcessProbe};
 use crate::secret::{Secret, escaped};
 pub use audit::audit;
+pub(super) use pools::too_few;
 pub use pools::{Demand, mongo_pools};
 
 /// How long a server may take to be found, and a connection to be made.
@@ -30,8 +31,9 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const POOL_VARIABLE: &str = "MONGO_MAX_POOL_SIZE";
 /// Applications and hosts that have a series of their own.
 const GROUPS: usize = 8;
-/// A pool is taken to be full where so many looks found the same most in use, and hardly any idle.
+/// A pool is taken to be full where so many looks found the same most in use, no less than this, and hardly any idle.
 const PLATEAU_LOOKS: u32 = 10;
+const PLATEAU_LEAST: f64 = 5.0;
 /// Connections of a driver besides its pool: those that watch the server.
 const MONITORS: f64 = 2.0;
 /// LibreChat's database where the connection string names none.
@@ -66,7 +68,10 @@ pub(super) struct Mongo {
     environment: Option<f64>,
     client: Option<Client>,
     rates: Rates,
-    started: Option<f64>,
+    /// Which server answered last, and how long it had been up, in milliseconds.
+    server: Option<(String, f64)>,
+    /// The application that counts as the deployment, where none was named.
+    app: Option<String>,
     primary: Option<String>,
     denied: Vec<&'static str>,
     full: bool,
@@ -93,27 +98,21 @@ impl Plateau {
 
 impl Mongo {
     pub(super) fn new(uri: Secret, settings: MongoProbe, processes: &[ProcessProbe]) -> Self {
-        let pools: Vec<f64> = processes
-            .iter()
-            .flat_map(|probe| environment(&probe.which, POOL_VARIABLE))
-            .filter_map(|text| text.parse().ok())
-            .collect();
+        let ports: Vec<u16> = uri.hosts().split(',').filter_map(|host| host.rsplit_once(':')?.1.parse().ok()).collect();
+        let pools = environment(processes, POOL_VARIABLE, &ports);
         Self {
             uri,
             settings,
-            environment: (!pools.is_empty()).then(|| pools.iter().sum()),
+            environment: pools,
             client: None,
             rates: Rates::default(),
-            started: None,
+            server: None,
+            app: None,
             primary: None,
             denied: Vec::new(),
             full: false,
             plateau: Plateau::default(),
         }
-    }
-
-    pub(super) fn name(&self) -> String {
-        self.uri.hosts()
     }
 
     async fn admin(&mut self) -> Result<Database, ProbeError> {
@@ -185,10 +184,15 @@ impl Mongo {
 
     fn restarted(&mut self, status: &Document, moment: Moment, out: &mut Watched) {
         let uptime = status::number(status, "uptimeMillis").unwrap_or(0.0);
-        let started = moment.at_s * 1e3 - uptime;
-        // Within two seconds it is the same start, told a little later.
-        if self.started.replace(started).is_some_and(|before| started - before > 2_000.0) {
-            self.rates.forget();
+        let now = (status::server(status), uptime);
+        let Some((server, before)) = self.server.replace(now.clone()) else { return };
+        let same = |name: &str| name.split(' ').next().map(str::to_owned);
+        if server == now.0 && uptime >= before {
+            return;
+        }
+        // Another server's counters are no continuation of this one's.
+        self.rates.forget();
+        if same(&server) == same(&now.0) {
             out.event(moment.at_s, EventKind::Restarted, format!("up for {:.1} s", uptime / 1e3));
         }
     }
@@ -216,17 +220,21 @@ impl Mongo {
     }
 
     fn connections(&mut self, groups: &[status::Group], moment: Moment, out: &mut Watched) {
-        let (open, busy) = groups.iter().fold((0.0, 0.0), |(open, busy), group| (open + group.open, busy + group.busy));
+        let app = self.deployment(groups);
+        let (deployment, others): (Vec<&status::Group>, Vec<&status::Group>) =
+            groups.iter().partition(|group| Some(&group.app) == app.as_ref());
+        let sum = |sum: (f64, f64), group: &&status::Group| (sum.0 + group.open, sum.1 + group.busy);
+        let (open, busy) = deployment.iter().fold((0.0, 0.0), sum);
         out.put(moment.second, Gauge::PoolOpen, None, open);
         out.put(moment.second, Gauge::PoolBusy, None, busy);
         if groups.len() > 1 {
-            for group in groups.iter().take(GROUPS) {
+            for group in deployment.iter().chain(&others).take(GROUPS) {
                 out.put(moment.second, Gauge::PoolOpen, Some(&group.name), group.open);
                 out.put(moment.second, Gauge::PoolBusy, Some(&group.name), group.busy);
             }
         }
-        if let [group] = groups {
-            out.fact("application", group.name.clone());
+        if let Some(app) = &self.app {
+            out.fact("application", escaped(app, 100));
         }
         self.plateau.look(open, busy);
         let Some((limit, source)) = self.limit() else { return };
@@ -239,6 +247,21 @@ impl Mongo {
         self.full = full || self.full && busy >= 0.8 * limit;
     }
 
+    /// The application that is the deployment: the one that was named, else the one with the most connections; it
+    /// stays so until another one has twice as many.
+    fn deployment(&mut self, groups: &[status::Group]) -> Option<String> {
+        if let Some(app) = &self.settings.app_name {
+            self.app = Some(app.clone());
+            return self.app.clone();
+        }
+        let open = |app: &str| groups.iter().filter(|group| group.app == app).map(|group| group.open).sum::<f64>();
+        let most = groups.iter().map(|group| &group.app).max_by(|one, other| open(one).total_cmp(&open(other)))?;
+        if self.app.as_ref().is_none_or(|app| open(most) > 2.0 * open(app)) {
+            self.app = Some(most.clone());
+        }
+        self.app.clone()
+    }
+
     /// The most connections of the deployment, where that is said.
     fn limit(&self) -> Option<(f64, LimitSource)> {
         let scenario = self.settings.max_connections.map(|most| (f64::from(most), LimitSource::Scenario));
@@ -246,7 +269,7 @@ impl Mongo {
     }
 
     pub(super) fn last_words(&mut self, out: &mut Watched) {
-        if self.limit().is_none() && self.plateau.looks >= PLATEAU_LOOKS {
+        if self.limit().is_none() && self.plateau.looks >= PLATEAU_LOOKS && self.plateau.busy >= PLATEAU_LEAST {
             out.limit(&Gauge::PoolBusy, None, self.plateau.busy, LimitSource::Plateau);
         }
     }

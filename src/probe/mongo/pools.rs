@@ -12,8 +12,10 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 
 use super::{let_go, options, status};
+use tokio::time::Instant;
+
 use crate::probe::ProbeError;
-use crate::probe::pace::{MOST_PER_S, MULTIPLES, Shared, WAIT_LIMIT_US, drive};
+use crate::probe::pace::{LEAST_PER_S, MOST_PER_S, MULTIPLES, Shared, WAIT_LIMIT_US, drive};
 use crate::record::{PoolStudy, PoolTrial, Smallest};
 use crate::secret::Secret;
 
@@ -62,17 +64,26 @@ pub async fn mongo_pools(uri: &Secret, demand: Demand, run: &str, interrupted: i
         return study;
     }
     let scratch = format!("capacity_check_pools_{run}");
+    let mut made = false;
     let tried = tokio::select! {
-        tried = climb(uri, &scratch, &mut study) => tried,
+        tried = climb(uri, &scratch, &mut study, &mut made) => tried,
         () = interrupted => Err(ProbeError::failed("interrupted")),
     };
     if let Err(error) = tried {
         study.refused = Some(error.to_string());
     }
+    if !made {
+        return study;
+    }
     let removed = tokio::time::timeout(WARM, remove(uri, &scratch)).await;
     let removed = removed.unwrap_or(Err(ProbeError::Silent { seconds: WARM.as_secs() }));
     study.left_behind = removed.err().map(|error| format!("database {scratch}: {error}"));
     study
+}
+
+/// Why a load is not tried.
+pub(in crate::probe) fn too_few(rate: f64) -> String {
+    format!("{rate:.1} operations a second are too few to tell a 99th percentile (it wants {LEAST_PER_S:.0})")
 }
 
 async fn remove(uri: &Secret, scratch: &str) -> Result<(), ProbeError> {
@@ -84,14 +95,17 @@ fn connected(options: ClientOptions, uri: &Secret) -> Result<Client, ProbeError>
     Client::with_options(options).map_err(|error| ProbeError::mongo(&error, uri))
 }
 
-async fn climb(uri: &Secret, scratch: &str, study: &mut PoolStudy) -> Result<(), ProbeError> {
+/// `made` tells, before it is so, that there may be something to remove.
+async fn climb(uri: &Secret, scratch: &str, study: &mut PoolStudy, made: &mut bool) -> Result<(), ProbeError> {
     let said = |error: mongodb::error::Error| ProbeError::mongo(&error, uri);
     let own = connected(options(uri).await?, uri)?;
     let told = own.database("admin").run_command(status::server_status()).await.map_err(said)?;
     let free = status::number(&told, "connections.available").unwrap_or(0.0);
     study.headroom = Some(free);
     let database = own.database(scratch);
-    database.collection::<Document>("probe").insert_one(doc! { "_id": 1, "text": "scratch" }).await.map_err(said)?;
+    *made = true;
+    let inserted = database.collection::<Document>("probe").insert_one(doc! { "_id": 1, "text": "scratch" }).await;
+    inserted.map_err(said).inspect_err(|error| *made = !error.is_denied())?;
     let operation = operation(&database, study.operation_us).await.map_err(said)?;
     let mut open = MULTIPLES.to_vec();
     for size in LADDER {
@@ -106,6 +120,10 @@ async fn climb(uri: &Secret, scratch: &str, study: &mut PoolStudy) -> Result<(),
         let pool = Pool::warm(uri, size, scratch).await?;
         for multiple in std::mem::take(&mut open) {
             let rate = study.operations_per_s * multiple;
+            if rate < LEAST_PER_S {
+                study.refused = Some(too_few(rate));
+                continue;
+            }
             if rate > MOST_PER_S {
                 study.refused = Some(format!("{rate:.0} operations a second are more than is tried ({MOST_PER_S})"));
                 continue;
@@ -128,7 +146,7 @@ async fn climb(uri: &Secret, scratch: &str, study: &mut PoolStudy) -> Result<(),
 /// A look-up where that takes about as long as the run's operations did, and a held one where these took longer.
 async fn operation(scratch: &Database, wanted_us: f64) -> Result<Operation, mongodb::error::Error> {
     let probe = scratch.collection::<Document>("probe");
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     for _ in 0..FIRST {
         probe.find_one(doc! { "_id": 1 }).await?;
     }
@@ -166,15 +184,16 @@ impl Pool {
             CmapEvent::ConnectionReady(_) => {
                 counted.fetch_add(1, Relaxed);
             }
-            CmapEvent::ConnectionCheckoutStarted(_) => heard.lock().waiting += 1,
+            CmapEvent::ConnectionCheckoutStarted(_) => heard.lock().waiting.push_back(Instant::now()),
             CmapEvent::ConnectionCheckoutFailed(_) => {
                 let mut times = heard.lock();
-                times.waiting = times.waiting.saturating_sub(1);
+                times.waiting.pop_front();
                 times.errors += 1;
             }
             CmapEvent::ConnectionCheckedOut(event) => {
                 let mut times = heard.lock();
-                times.waiting = times.waiting.saturating_sub(1);
+                // A pool serves in the order in which it is asked.
+                times.waiting.pop_front();
                 times.wait.saturating_record(event.duration.as_micros().max(1) as u64);
             }
             _ => {}
@@ -207,7 +226,6 @@ impl Pool {
         // Who was given up in the trial before is out of the queue in a moment.
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.times.begin();
-        self.times.lock().waiting = 0;
         let (took, mut open) = drive(rate, u64::from(size), || {
             let (scratch, operation) = (self.scratch.clone(), operation.clone());
             async move {

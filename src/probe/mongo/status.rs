@@ -17,6 +17,11 @@ pub(super) fn server_status() -> Document {
     command
 }
 
+/// Which server has answered: its host, port and process.
+pub(super) fn server(status: &Document) -> String {
+    format!("{} {}", status.get_str("host").unwrap_or_default(), number(status, "pid").unwrap_or(0.0))
+}
+
 /// A number at a path such as `connections.current`.
 pub(super) fn number(document: &Document, path: &str) -> Option<f64> {
     let (folder, name) = match path.rsplit_once('.') {
@@ -151,6 +156,8 @@ pub(super) fn replication(set: &Document) -> (Option<String>, Option<f64>) {
 /// Connections of one application on one host.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Group {
+    /// What the application calls itself, or its driver.
+    pub(super) app: String,
     /// `APPLICATION @ HOST`.
     pub(super) name: String,
     /// Connections, without those that watch the server.
@@ -159,7 +166,10 @@ pub(super) struct Group {
     pub(super) busy: f64,
 }
 
-/// The deployment's connections: all but ours and the server's own, or those of one application. Most first.
+/// What members of a replica set call themselves to each other: no deployment.
+const INTERNAL: &str = "^(OplogFetcher|NetworkInterfaceTL|MongoDB Internal Client|mongosyncd?$)";
+
+/// Connections of applications: all but ours and the servers' own, or those of one application. Most first.
 pub(super) async fn connections(admin: &Database, app: Option<&str>) -> Result<Vec<Group>, mongodb::error::Error> {
     let name = doc! { "$ifNull": ["$appName", "$clientMetadata.driver.name", "unnamed"] };
     // A driver keeps a `hello` open at the server to be told of changes: that is no operation of anybody.
@@ -173,7 +183,7 @@ pub(super) async fn connections(admin: &Database, app: Option<&str>) -> Result<V
         doc! { "$project": { "app": name, "host": host, "works": works, "active": 1 } },
         doc! { "$match": { "app": match app {
             Some(app) => doc! { "$eq": app },
-            None => doc! { "$not": { "$regex": format!("^{APP_NAME}") } },
+            None => doc! { "$not": { "$regex": format!("^{APP_NAME}|{INTERNAL}") } },
         } } },
         doc! { "$group": {
             "_id": { "app": "$app", "host": { "$arrayElemAt": ["$host.captures", 0] } },
@@ -188,6 +198,7 @@ pub(super) async fn connections(admin: &Database, app: Option<&str>) -> Result<V
         let id = found.get_document("_id").ok();
         let of = |name: &str| id.and_then(|id| id.get_str(name).ok()).unwrap_or("unknown");
         groups.push(Group {
+            app: of("app").to_owned(),
             name: escaped(&format!("{} @ {}", of("app"), of("host")), 120),
             open: number(&found, "open").unwrap_or(0.0),
             busy: number(&found, "busy").unwrap_or(0.0),
@@ -211,7 +222,7 @@ mod tests {
             doc! { "queues": { "execution": both } },
         ] {
             let mut out = Watched::new(Probe::Mongo, "x");
-            record(&status, &mut Rates::default(), Moment { at_s: 1.0, second: 1, at: SECOND }, &mut out);
+            record(&status, &mut Rates::default(), Moment { at_s: 1.0, second: 1, at: SECOND, epoch: 0 }, &mut out);
             let read = out.find(&Gauge::ReadTickets, None).expect("a series");
             assert_eq!((read.points[0].mean, read.limit.unwrap().value), (3.0, 128.0));
         }
@@ -226,7 +237,12 @@ mod tests {
                 "opcounters": { "query": query, "insert": 5_i32, "command": 7.0 },
                 "opLatencies": { "reads": { "latency": latency, "ops": query } },
             };
-            record(&status, &mut rates, Moment { at_s: 1.0, second, at: i64::from(second) * SECOND }, &mut out);
+            record(
+                &status,
+                &mut rates,
+                Moment { at_s: 1.0, second, at: i64::from(second) * SECOND, epoch: 0 },
+                &mut out,
+            );
         }
         let last = |gauge| out.find(&gauge, None).unwrap().points.last().unwrap().mean;
         assert_eq!((last(Gauge::Queries), last(Gauge::Operations), last(Gauge::ReadLatency)), (100.0, 100.0, 100.0));

@@ -6,23 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::probe::{Moment, ProbeError, Rates};
 use crate::record::{EventKind, Gauge, LimitSource, Watched};
-use crate::secret::escaped;
 
 /// The watcher of a control group.
 pub(in crate::probe) struct Cgroup {
-    name: String,
     folder: PathBuf,
     rates: Rates,
     kills: Option<f64>,
 }
 
 impl Cgroup {
-    pub(in crate::probe) fn new(name: String, folder: PathBuf) -> Self {
-        Self { name, folder, rates: Rates::default(), kills: None }
-    }
-
-    pub(in crate::probe) fn name(&self) -> String {
-        escaped(&self.name, 120)
+    pub(in crate::probe) fn new(folder: PathBuf) -> Self {
+        Self { folder, rates: Rates::default(), kills: None }
     }
 
     fn read(&self, file: &str) -> Option<String> {
@@ -45,8 +39,11 @@ impl Cgroup {
         if let Some(cores) = self.rates.per_second("cpu", keyed(&cpu, "usage_usec").unwrap_or(0.0) / 1e6, moment.at) {
             out.put(second, Gauge::Cpu, None, cores);
         }
-        let throttled = keyed(&cpu, "throttled_usec").map(|micros| micros / 1e6);
-        if let Some(share) = throttled.and_then(|seconds| self.rates.per_second("throttled", seconds, moment.at)) {
+        // Of the periods in which it might run: throttled time sums up over cores and is no share of anything.
+        let periods = keyed(&cpu, "nr_throttled").zip(keyed(&cpu, "nr_periods"));
+        if let Some(share) =
+            periods.and_then(|(throttled, all)| self.rates.mean("throttled", throttled, all, moment.at))
+        {
             out.put(second, Gauge::Throttled, None, share);
         }
         for (file, gauge) in [("memory.current", Gauge::Memory), ("pids.current", Gauge::Processes)] {
@@ -118,7 +115,7 @@ mod tests {
     fn a_tree_of_files_is_read_as_a_control_group() {
         let root = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
-        write("cpu.stat", "usage_usec 1000000\nuser_usec 1\nthrottled_usec 0\n");
+        write("cpu.stat", "usage_usec 1000000\nuser_usec 1\nnr_periods 100\nnr_throttled 10\n");
         write("cpu.max", "150000 100000\n");
         write("memory.current", "1048576\n");
         write("memory.max", "max\n");
@@ -126,12 +123,12 @@ mod tests {
         write("cgroup.procs", "11\n12\n");
         fs::create_dir(root.path().join("worker")).unwrap();
         write("worker/cgroup.procs", "13\n");
-        let mut group = Cgroup::new("shop".to_owned(), root.path().to_owned());
+        let mut group = Cgroup::new(root.path().to_owned());
         let mut out = Watched::new(Probe::Cgroup, "shop");
-        group.look(Moment { at_s: 1.0, second: 1, at: SECOND }, &mut out).unwrap();
-        write("cpu.stat", "usage_usec 2500000\nthrottled_usec 500000\n");
+        group.look(Moment { at_s: 1.0, second: 1, at: SECOND, epoch: 0 }, &mut out).unwrap();
+        write("cpu.stat", "usage_usec 2500000\nnr_periods 110\nnr_throttled 15\n");
         write("memory.events", "oom_kill 3\n");
-        group.look(Moment { at_s: 2.0, second: 2, at: 2 * SECOND }, &mut out).unwrap();
+        group.look(Moment { at_s: 2.0, second: 2, at: 2 * SECOND, epoch: 0 }, &mut out).unwrap();
         let find = |gauge: Gauge| out.find(&gauge, None).unwrap();
         assert_eq!((find(Gauge::Cpu).points[0].mean, find(Gauge::Cpu).limit.unwrap().value), (1.5, 1.5));
         assert_eq!(find(Gauge::Throttled).points[0].mean, 0.5);
@@ -140,6 +137,6 @@ mod tests {
         assert_eq!(out.events[0].detail, "2 processes killed");
         assert_eq!((out.missing[0].what.as_str(), out.missing.len()), ("pids.current", 1));
         fs::remove_file(root.path().join("cpu.stat")).unwrap();
-        assert!(group.look(Moment { at_s: 3.0, second: 3, at: 3 * SECOND }, &mut out).is_err());
+        assert!(group.look(Moment { at_s: 3.0, second: 3, at: 3 * SECOND, epoch: 0 }, &mut out).is_err());
     }
 }

@@ -106,6 +106,17 @@ pub(super) fn listeners(port: u16, all: impl Iterator<Item = i32>) -> Vec<i32> {
     all.filter(|pid| inodes(*pid).iter().any(|inode| listening.contains(inode))).collect()
 }
 
+/// Of these processes, those with a connection to one of these ports.
+pub(super) fn connected(ports: &[u16], pids: impl Iterator<Item = i32>) -> HashSet<i32> {
+    let has = |pid: &i32| {
+        let Ok(process) = Process::new(*pid) else { return false };
+        let own: HashSet<u64> = inodes(*pid).into_iter().collect();
+        let mut there = entries(&process).into_iter().filter(|entry| ports.contains(&entry.remote_address.port()));
+        there.any(|entry| entry.state == TcpState::Established && own.contains(&entry.inode))
+    };
+    pids.filter(has).collect()
+}
+
 /// Connections that the kernel threw away because a listen queue was full; it counts them for the whole namespace.
 fn overflows(process: &Process, moment: Moment, rates: &mut Rates, out: &mut Watched) {
     let path = format!("/proc/{}/net/netstat", process.pid());

@@ -86,6 +86,13 @@ impl Metrics {
         }
     }
 
+    /// The greatest of all label sets that fit.
+    pub(super) fn most(&self, selector: &Selector) -> Option<f64> {
+        let samples = self.samples.get(&selector.name)?;
+        let fitting = samples.iter().filter(|(labels, value)| selector.fits(labels) && value.is_finite());
+        fitting.map(|(_, value)| *value).reduce(f64::max)
+    }
+
     /// The sum over all label sets that fit.
     pub(super) fn sum(&self, selector: &Selector, end: &str) -> Option<f64> {
         let samples = self.samples.get(&format!("{}{end}", selector.name))?;

@@ -42,11 +42,6 @@ impl Info {
             stats.filter_map(|(name, value)| Some((name.to_owned(), (field(value, "calls")?, field(value, "usec")?))));
         both.collect()
     }
-
-    /// The 99th percentile of a command within the server, in microseconds.
-    pub(super) fn p99_us(&self, command: &str) -> Option<f64> {
-        field(self.text(&format!("latency_percentiles_usec_{command}"))?, "p99")
-    }
 }
 
 /// A number of `calls=3,usec=12`.
@@ -149,11 +144,10 @@ mod tests {
         let info = Info::parse(
             "# Server\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=0\r\n\
              db5:keys=4,expires=0\r\ndbsize:9\r\ncmdstat_xadd:calls=10,usec=55,usec_per_call=5.50\r\n\
-             latency_percentiles_usec_xadd:p50=4.015,p99=12.031,p99.9=20\r\n",
+             ",
         );
         assert_eq!((info.text("redis_mode"), info.keys()), (Some("cluster"), 7.0));
         assert_eq!(info.commands()["xadd"], (10.0, 55.0));
-        assert_eq!(info.p99_us("xadd"), Some(12.031));
     }
 
     #[test]

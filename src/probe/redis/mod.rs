@@ -9,12 +9,11 @@ mod topology;
 use std::collections::BTreeMap;
 
 use super::{Moment, ProbeError};
-use crate::clock::{self, Nanos};
 use crate::record::{EventKind, Gauge, Watched};
 use crate::secret::{Secret, escaped};
 use node::Node;
 pub use pools::redis_pools;
-use topology::{Member, Topology};
+use topology::{Known, Member, Topology};
 
 /// How long after an event of a kind the next one of the same kind is part of it, in seconds.
 const SAME: f64 = 10.0;
@@ -28,7 +27,8 @@ pub(super) struct Redis {
     looked: Option<u32>,
     /// When an event of a kind was told last.
     told: BTreeMap<EventKind, f64>,
-    epoch: Option<Nanos>,
+    /// Who led, and whose the slots were, at the last look: whoever is asked next.
+    known: Known,
     denied: Vec<&'static str>,
 }
 
@@ -40,19 +40,14 @@ impl Redis {
             nodes: BTreeMap::new(),
             looked: None,
             told: BTreeMap::new(),
-            epoch: None,
+            known: Known::default(),
             denied: Vec::new(),
         }
     }
 
-    pub(super) fn name(&self) -> String {
-        self.url.hosts()
-    }
-
     /// A round trip to every node, and once a second everything else.
     pub(super) async fn look(&mut self, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
-        let epoch = *self.epoch.get_or_insert(moment.at - (moment.at_s * clock::SECOND as f64) as Nanos);
-        self.pings(epoch, out);
+        self.pings(moment, out);
         if self.looked == Some(moment.second) {
             // What went wrong in this second was told.
             return if self.nodes.is_empty() { Err(ProbeError::failed("no node of it answers")) } else { Ok(()) };
@@ -86,15 +81,29 @@ impl Redis {
         for (gauge, value) in total {
             out.put(moment.second, gauge, None, value);
         }
+        if several {
+            Self::limit_of_the_whole(&members, out);
+        }
         if self.nodes.is_empty() { Err(ProbeError::failed("no node of it answers")) } else { Ok(()) }
     }
 
+    /// Where one server takes all writes its limits are those of the whole; limits of a Cluster's nodes do not sum up.
+    fn limit_of_the_whole(members: &[Member], out: &mut Watched) {
+        let mut masters = members.iter().filter(|member| member.is_master);
+        let (Some(master), None) = (masters.next(), masters.next()) else { return };
+        for gauge in [Gauge::Connections, Gauge::Memory] {
+            if let Some(limit) = out.find(&gauge, Some(&master.address)).and_then(|series| series.limit) {
+                out.limit(&gauge, None, limit.value, limit.source);
+            }
+        }
+    }
+
     /// Takes the round trips that have ended, and begins the next.
-    fn pings(&mut self, epoch: Nanos, out: &mut Watched) {
+    fn pings(&mut self, moment: Moment, out: &mut Watched) {
         let several = self.nodes.len() > 1;
         for (address, node) in &self.nodes {
             for (at, micros) in node.pongs() {
-                let second = Moment::of(at, epoch).second;
+                let second = moment.at(at).second;
                 out.put(second, Gauge::Ping, None, micros);
                 if several {
                     out.put(second, Gauge::Ping, Some(address), micros);
@@ -110,7 +119,7 @@ impl Redis {
             Some(topology) => topology,
             None => self.topology.insert(Topology::find(&self.url, out).await?),
         };
-        match topology.members(&self.url).await {
+        match topology.members(&self.url, &mut self.known).await {
             Ok((members, happened)) => {
                 for (kind, detail) in happened {
                     out.event(moment.at_s, kind, escaped(&detail, 300));
@@ -161,18 +170,18 @@ impl Redis {
 
     /// Which commands took the server's time.
     pub(super) async fn last_words(&mut self, out: &mut Watched) {
-        let mut all: BTreeMap<String, (f64, f64, f64)> = BTreeMap::new();
+        let mut all: BTreeMap<String, (f64, f64)> = BTreeMap::new();
         for node in self.nodes.values() {
-            for (command, calls, micros, p99) in node.commands() {
+            for (command, calls, micros) in node.commands() {
                 let sum = all.entry(command).or_default();
-                *sum = (sum.0 + calls, sum.1 + micros, sum.2.max(p99));
+                *sum = (sum.0 + calls, sum.1 + micros);
             }
         }
         let mut all: Vec<_> = all.into_iter().collect();
         all.sort_by(|one, other| other.1.1.total_cmp(&one.1.1));
-        let told = all.iter().take(6).map(|(command, (calls, micros, p99))| {
+        let told = all.iter().take(6).map(|(command, (calls, micros))| {
             let name = escaped(command, 40);
-            format!("{name} {calls:.0} x {:.1} µs (p99 {p99:.0})", micros / calls.max(1.0))
+            format!("{name} {calls:.0} x {:.1} µs", micros / calls.max(1.0))
         });
         let told = told.collect::<Vec<_>>().join(", ");
         if !told.is_empty() {

@@ -1,6 +1,6 @@
 //! One Redis server: what its `INFO`, client list, slow log and latency monitor tell, and its round trip.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -43,6 +43,8 @@ pub(super) struct Node {
     first: Option<Info>,
     last: Info,
     uptime: f64,
+    /// Commands that we have sent.
+    sent: Rc<Cell<u64>>,
     role: Option<String>,
 }
 
@@ -75,6 +77,7 @@ impl Node {
             first: None,
             last: Info::default(),
             uptime: 0.0,
+            sent: Rc::default(),
             role: None,
         })
     }
@@ -87,6 +90,7 @@ impl Node {
             return;
         }
         pings.borrow_mut().open += 1;
+        self.sent.set(self.sent.get() + 1);
         tokio::task::spawn_local(async move {
             let began = clock::monotonic();
             let pong: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
@@ -150,6 +154,7 @@ impl Node {
         if denied.contains(&what) {
             return Ok(None);
         }
+        self.sent.set(self.sent.get() + 1);
         match command.query_async(&mut self.connection).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) => {
@@ -179,6 +184,8 @@ impl Node {
         if uptime < self.uptime {
             self.rates.forget();
             self.slowest = None;
+            self.first = None;
+            self.sent.set(0);
             happened.push((EventKind::Restarted, format!("{name} up for {uptime} s").trim_start().to_owned()));
         }
         self.uptime = uptime;
@@ -190,9 +197,10 @@ impl Node {
             if is_master && sums {
                 *total.entry(gauge).or_default() += value;
             } else if is_master {
-                // Shares and the like do not sum up: the worst of the masters is told.
+                // Shares and the like do not sum up: the worst of the masters is told, which of hits are the fewest.
+                let fewest = gauge == Gauge::HitShare;
                 let worst = total.entry(gauge).or_insert(value);
-                *worst = worst.max(value);
+                *worst = if fewest { worst.min(value) } else { worst.max(value) };
             }
         };
         for (key, gauge) in LEVELS {
@@ -209,7 +217,9 @@ impl Node {
             put(Gauge::Cpu, cores, false);
         }
         for (key, gauge) in COUNTERS {
-            let Some(value) = info.number(key) else { continue };
+            // What we asked ourselves is nobody's load.
+            let own = if gauge == Gauge::Operations { self.sent.get() as f64 } else { 0.0 };
+            let Some(value) = info.number(key).map(|value| value - own) else { continue };
             let Some(rate) = self.rates.per_second(key, value, moment.at) else { continue };
             put(gauge.clone(), rate, true);
             let seen = match gauge {
@@ -315,8 +325,8 @@ impl Node {
         Ok(())
     }
 
-    /// Commands since the first look: name, calls, microseconds, 99th percentile. Ours are left out.
-    pub(super) fn commands(&self) -> Vec<(String, f64, f64, f64)> {
+    /// Commands since the first look: name, calls, microseconds. Ours are left out.
+    pub(super) fn commands(&self) -> Vec<(String, f64, f64)> {
         let before = self.first.as_ref().map(Info::commands).unwrap_or_default();
         let own = [
             "ping",
@@ -330,8 +340,7 @@ impl Node {
         ];
         let one = |(name, (calls, micros)): (String, (f64, f64))| {
             let (known, spent) = before.get(&name).copied().unwrap_or_default();
-            let p99 = self.last.p99_us(&name).unwrap_or(0.0);
-            (calls > known && !own.contains(&name.as_str())).then_some((name, calls - known, micros - spent, p99))
+            (calls > known && !own.contains(&name.as_str())).then_some((name, calls - known, micros - spent))
         };
         self.last.commands().into_iter().filter_map(one).collect()
     }

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::connect;
 use super::info::Info;
-use super::topology::{Topology, url_of};
+use super::topology::{Known, Topology, url_of};
 use crate::probe::ProbeError;
-use crate::probe::mongo::Demand;
-use crate::probe::pace::{MOST_PER_S, MULTIPLES, Shared, WAIT_LIMIT_US, drive};
+use crate::probe::mongo::{Demand, too_few};
+use crate::probe::pace::{LEAST_PER_S, MOST_PER_S, MULTIPLES, Shared, WAIT_LIMIT_US, drive};
 use crate::record::{PoolStudy, PoolTrial, Probe, Smallest, Watched};
 use crate::secret::Secret;
 
@@ -63,7 +63,7 @@ pub async fn redis_pools(url: &Secret, demand: Demand, run: &str, interrupted: i
 /// The server that takes writes. Of a Cluster the first master: its scratch keys share a slot.
 async fn master(url: &Secret) -> Result<Secret, ProbeError> {
     let mut nobody = Watched::new(Probe::Redis, "");
-    let (members, _) = Topology::find(url, &mut nobody).await?.members(url).await?;
+    let (members, _) = Topology::find(url, &mut nobody).await?.members(url, &mut Known::default()).await?;
     let master = members.iter().find(|member| member.is_master && member.is_up);
     let address = master.and_then(|member| url_of(url, &member.address));
     let address = address.ok_or_else(|| ProbeError::failed("no master of it is up"))?;
@@ -74,13 +74,13 @@ async fn master(url: &Secret) -> Result<Secret, ProbeError> {
 }
 
 async fn remove(address: &Secret, prefix: &str) -> redis::RedisResult<()> {
-    let mut connection = connect(address.expose(), "capacity-check pools").await?;
+    let mut connection = connect(address.expose(), "capacity-check-pools").await?;
     let keys: Vec<String> = (0..KEYS).map(|key| format!("{prefix}:{key}")).collect();
     redis::cmd("DEL").arg(keys).query_async(&mut connection).await
 }
 
 async fn climb(address: &Secret, prefix: &str, study: &mut PoolStudy) -> redis::RedisResult<()> {
-    let mut own = connect(address.expose(), "capacity-check pools").await?;
+    let mut own = connect(address.expose(), "capacity-check-pools").await?;
     let info: String = redis::cmd("INFO").arg("clients").query_async(&mut own).await?;
     let info = Info::parse(&info);
     let free = info.number("maxclients").zip(info.number("connected_clients")).map(|(most, now)| most - now);
@@ -101,6 +101,10 @@ async fn climb(address: &Secret, prefix: &str, study: &mut PoolStudy) -> redis::
             let pool = Pool::warm(address, size, prefix).await?;
             for multiple in std::mem::take(&mut open) {
                 let commands = study.operations_per_s * multiple;
+                if commands / f64::from(pipeline) < LEAST_PER_S {
+                    study.refused = Some(too_few(commands / f64::from(pipeline)));
+                    continue;
+                }
                 if commands > MOST_PER_S {
                     study.refused =
                         Some(format!("{commands:.0} commands a second are more than is tried ({MOST_PER_S})"));
@@ -138,7 +142,7 @@ impl Pool {
     async fn warm(address: &Secret, size: u32, prefix: &str) -> redis::RedisResult<Self> {
         let mut connections = Vec::new();
         for _ in 0..size {
-            connections.push(connect(address.expose(), "capacity-check pools").await?);
+            connections.push(connect(address.expose(), "capacity-check-pools").await?);
         }
         Ok(Self {
             free: Arc::new(Semaphore::new(size as usize)),
@@ -187,15 +191,15 @@ struct Waiting(Shared);
 
 impl Waiting {
     fn begin(times: &Shared) -> Self {
-        times.lock().waiting += 1;
+        times.lock().waiting.push_back(Instant::now());
         Self(times.clone())
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut times = self.0.lock();
-        times.waiting = times.waiting.saturating_sub(1);
+        // A semaphore serves in the order in which it is asked.
+        self.0.lock().waiting.pop_front();
     }
 }
 

@@ -20,14 +20,21 @@ pub(super) struct Member {
     pub(super) is_up: bool,
 }
 
-/// What form a Redis has, and how it was at the last look.
+/// What form a Redis has, and who tells it.
 pub(super) enum Topology {
     /// One server, by itself.
     Alone { address: String },
     /// Watched by Sentinels.
-    Sentinel { connection: MultiplexedConnection, master: String, known: Option<String> },
+    Sentinel { connection: MultiplexedConnection, master: String },
     /// A Cluster; asked through any of its nodes.
-    Cluster { connection: MultiplexedConnection, known: Vec<ClusterNode> },
+    Cluster { connection: MultiplexedConnection },
+}
+
+/// How it was at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    master: Option<String>,
+    nodes: Vec<ClusterNode>,
 }
 
 /// A URL's parts besides the address: what every node is connected with.
@@ -87,9 +94,9 @@ impl Topology {
             "sentinel" => {
                 let master = if master.is_empty() { Self::first_master(&mut connection).await? } else { master };
                 out.fact("master", escaped(&master, 100));
-                Self::Sentinel { connection, master, known: None }
+                Self::Sentinel { connection, master }
             }
-            "cluster" => Self::Cluster { connection, known: Vec::new() },
+            "cluster" => Self::Cluster { connection },
             _ => {
                 let host = seed.host_str().unwrap_or_default();
                 Self::Alone { address: format!("{host}:{}", seed.port().unwrap_or(6379)) }
@@ -109,24 +116,27 @@ impl Topology {
     pub(super) async fn members(
         &mut self,
         url: &Secret,
+        known: &mut Known,
     ) -> Result<(Vec<Member>, Vec<(EventKind, String)>), ProbeError> {
         let said = |error: redis::RedisError| ProbeError::redis(&error, url);
         match self {
             Self::Alone { address } => {
                 Ok((vec![Member { address: address.clone(), is_master: true, is_up: true }], Vec::new()))
             }
-            Self::Sentinel { connection, master, known } => sentinel(connection, master, known).await.map_err(said),
-            Self::Cluster { connection, known } => {
+            Self::Sentinel { connection, master } => {
+                sentinel(connection, master, &mut known.master).await.map_err(said)
+            }
+            Self::Cluster { connection } => {
                 let text: String = redis::cmd("CLUSTER").arg("NODES").query_async(connection).await.map_err(said)?;
                 let now = cluster_nodes(&text);
-                let happened = if known.is_empty() { Vec::new() } else { changes(known, &now) };
+                let happened = if known.nodes.is_empty() { Vec::new() } else { changes(&known.nodes, &now) };
                 let member = |node: &ClusterNode| Member {
                     address: node.address.clone(),
                     is_master: node.is_master,
                     is_up: node.is_up,
                 };
                 let members = now.iter().map(member).collect();
-                *known = now;
+                known.nodes = now;
                 Ok((members, happened))
             }
         }

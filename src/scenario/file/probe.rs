@@ -38,7 +38,7 @@ pub struct MongoSection {
     pub max_pool_size: Option<u32>,
     /// Processes of the deployment that have such a pool; 1 without it.
     pub processes: Option<u32>,
-    /// Only connections of this application count as the deployment's; all but ours without it.
+    /// The application whose connections are the deployment's; without it the one that has the most.
     pub app_name: Option<String>,
     /// Whether the deployment's queries are held against the indexes before the run; yes with the profile librechat
     /// and the embedded deployment, or where `query` is given.
