@@ -36,6 +36,8 @@ const PLATEAU_LOOKS: u32 = 10;
 const PLATEAU_LEAST: f64 = 5.0;
 /// Connections of a driver besides its pool: those that watch the server.
 const MONITORS: f64 = 2.0;
+/// MongoDB's port where the connection string names none.
+const PORT: u16 = 27_017;
 /// LibreChat's database where the connection string names none.
 const DATABASE: &str = "LibreChat";
 
@@ -98,7 +100,8 @@ impl Plateau {
 
 impl Mongo {
     pub(super) fn new(uri: Secret, settings: MongoProbe, processes: &[ProcessProbe]) -> Self {
-        let ports: Vec<u16> = uri.hosts().split(',').filter_map(|host| host.rsplit_once(':')?.1.parse().ok()).collect();
+        let port = |host: &str| host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(PORT);
+        let ports: Vec<u16> = uri.hosts().split(',').map(port).collect();
         let pools = environment(processes, POOL_VARIABLE, &ports);
         Self {
             uri,
