@@ -11,6 +11,7 @@ mod process;
 mod prometheus;
 mod redis;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -103,7 +104,7 @@ pub struct Introduction {
 pub struct Watching {
     epoch: Arc<AtomicI64>,
     /// What is told of each, should it break off.
-    names: Vec<Watched>,
+    blanks: Vec<Watched>,
     stop: watch::Sender<bool>,
     thread: JoinHandle<Vec<Watched>>,
     introductions: mpsc::UnboundedReceiver<Introduction>,
@@ -191,11 +192,6 @@ impl Watcher {
             _ => {}
         }
     }
-
-    /// What a look that took too long says.
-    fn silence(&self) -> ProbeError {
-        ProbeError::Silent { seconds: PATIENCE.as_secs() }
-    }
 }
 
 impl Watching {
@@ -210,12 +206,12 @@ impl Watching {
         let (stop, stopped) = watch::channel(false);
         let (introduce, introductions) = mpsc::unbounded_channel();
         let expected = wanted.len();
-        let names = blanks.clone();
+        let begun = blanks.clone();
         let thread = std::thread::Builder::new().name("probes".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
             match runtime {
                 Ok(runtime) => {
-                    let seen = runtime.block_on(watch_all(wanted, blanks, &counted, &stopped, &introduce));
+                    let seen = runtime.block_on(watch_all(wanted, begun, &counted, &stopped, &introduce));
                     // The drivers' own tasks may hang on a dead server.
                     runtime.shutdown_background();
                     seen
@@ -223,7 +219,7 @@ impl Watching {
                 Err(_) => Vec::new(),
             }
         })?;
-        Ok(Self { epoch, names, stop, thread, introductions, expected })
+        Ok(Self { epoch, blanks, stop, thread, introductions, expected })
     }
 
     /// The run begins: its seconds count from `epoch`.
@@ -248,7 +244,7 @@ impl Watching {
     pub async fn end(self) -> Vec<Watched> {
         self.stop.send_replace(true);
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        joined.ok().and_then(Result::ok).unwrap_or_else(|| self.names.into_iter().map(broken_off).collect())
+        joined.ok().and_then(Result::ok).unwrap_or_else(|| self.blanks.into_iter().map(broken_off).collect())
     }
 }
 
@@ -296,7 +292,7 @@ async fn watch_one(
             _ = stopped.wait_for(|stop| *stop) => break,
             looked = tokio::time::timeout(PATIENCE, watcher.look(moment, &mut out)) => looked,
         };
-        let looked = looked.unwrap_or_else(|_| Err(watcher.silence()));
+        let looked = looked.unwrap_or(Err(ProbeError::Silent { seconds: PATIENCE.as_secs() }));
         match &looked {
             Ok(()) => {
                 ever = true;
@@ -349,7 +345,7 @@ fn introduction(out: &Watched) -> String {
 /// Differences of counters between two looks, as rates.
 #[derive(Debug, Default)]
 struct Rates {
-    before: std::collections::HashMap<String, (f64, Nanos)>,
+    before: HashMap<String, (f64, Nanos)>,
 }
 
 impl Rates {

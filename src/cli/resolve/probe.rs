@@ -57,13 +57,11 @@ pub(super) fn store_secrets(wish: &Wish, problems: &mut Problems<'_>) -> StoreSe
     };
     let of_mongo = file.probe.mongo.as_ref().map(|mongo| mongo.uri_env.as_deref());
     let of_redis = file.probe.redis.as_ref().map(|redis| redis.url_env.as_deref());
-    let of_reference = |name: &'_ Option<String>| name.as_deref().map(Some).map(|name| name.map(str::to_owned));
-    let (mongo_env, redis_env) = (of_reference(&file.reference.mongo_env), of_reference(&file.reference.redis_env));
     let mongo = read(&stores.mongo, of_mongo, MONGO_VARIABLE, "probe.mongo");
     let redis = read(&stores.redis, of_redis, REDIS_VARIABLE, "probe.redis");
-    let named = mongo_env.as_ref().map(Option::as_deref);
+    let named = file.reference.mongo_env.as_deref().map(Some);
     let reference_mongo = read(&stores.reference_mongo, named, MONGO_VARIABLE, "reference.mongo_env");
-    let named = redis_env.as_ref().map(Option::as_deref);
+    let named = file.reference.redis_env.as_deref().map(Some);
     let reference_redis = read(&stores.reference_redis, named, REDIS_VARIABLE, "reference.redis_env");
     let bearers = file.probe.prometheus.iter().enumerate().map(|(index, section)| {
         let Some(name) = &section.bearer_env else {

@@ -44,7 +44,7 @@ pub(super) struct Node {
     last: Info,
     uptime: f64,
     /// Commands that we have sent.
-    sent: Rc<Cell<u64>>,
+    sent: Cell<u64>,
     role: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Node {
             first: None,
             last: Info::default(),
             uptime: 0.0,
-            sent: Rc::default(),
+            sent: Cell::default(),
             role: None,
         })
     }
