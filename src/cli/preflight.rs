@@ -169,7 +169,7 @@ pub(super) async fn preflight(
     };
     let marker = marker(run, "preflight", 0);
     let text = format!("Say hello. [[{marker}]]");
-    let prompt = Prompt { text, opens: true, continues: false, cancel_after: None, trace: None };
+    let prompt = Prompt { text, opens: true, continues: false, disturb: None, trace: None };
     let now = clock::monotonic();
     let mut turn = Turn::new(now, now);
     driver.turn(&mut driver.session(0), &prompt, &mut turn, Live::nobody()).await;

@@ -98,6 +98,7 @@ pub(super) async fn get_ready(scenario: &mut Scenario, secrets: &Secrets, consol
         Target::LibreChat { base, mock_admin, endpoint, accounts } => {
             way.librechat(base, mock_admin, endpoint, &accounts).await
         }
+        Target::Described { .. } => Err(Failed::Usage("not yet".to_owned())),
         Target::Embedded { mock, reference } => {
             let secret = Secret::new(uuid::Uuid::new_v4().to_string());
             let (mongo, redis) = (&secrets.stores.reference_mongo, &secrets.stores.reference_redis);

@@ -45,7 +45,7 @@ use uuid::Uuid;
 use self::auth::Tokens;
 use self::event::Reply;
 use super::exchange::{Call, ERROR_BODY, Exchange, Failure, HeaderError, add_headers, uri, usable};
-use super::stream::{Stop, Stream};
+use super::stream::{Pause, Stop, Stream};
 use super::{Limits, Live, Prompt};
 use crate::account::Credentials;
 use crate::net::{Endpoint, HttpConnection};
@@ -229,11 +229,11 @@ impl LibreChat {
     ) -> Result<(), Failure> {
         self.keep_fresh(session, exchange).await?;
         let mut source = self.open(session, prompt, exchange).await?;
-        let mut pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
+        let mut pause = Pause::of(prompt.disturb, exchange.turn.sent.unwrap_or(exchange.turn.started));
         loop {
-            let mut read = stream.read(&mut source.connection, exchange, pause_at).await;
+            let mut read = stream.read(&mut source.connection, exchange, &mut pause).await;
             if matches!(read, Ok(Stop::Pause)) {
-                pause_at = u64::MAX;
+                pause = Pause::never();
                 read = self.read_cancelling(session, stream, &mut source, exchange).await;
             }
             match read {
@@ -394,7 +394,8 @@ impl LibreChat {
         let two_steps = source.stream_id.is_some();
         let id = source.stream_id.clone().or_else(|| stream.reader.conversation.clone()).unwrap_or_default();
         let cancel = std::pin::pin!(self.cancel(session, &id, two_steps));
-        let read = std::pin::pin!(stream.read(&mut source.connection, exchange, u64::MAX));
+        let mut on = Pause::never();
+        let read = std::pin::pin!(stream.read(&mut source.connection, exchange, &mut on));
         match select(cancel, read).await {
             // The turn ended before the cancel was answered, which is as well.
             Either::Right((read, _)) => read,
@@ -447,7 +448,7 @@ fn verdict(reply: &Reply, prompt: &Prompt) -> Result<Outcome, Failure> {
     let Some(ending) = &reply.ending else { return Ok(Outcome::Completed) };
     match (&ending.error, ending.aborted) {
         (Some(error), _) => Err(Failure::new(Outcome::ErrorEvent, error.clone())),
-        (None, true) if prompt.cancel_after.is_some() => Ok(Outcome::Aborted),
+        (None, true) if prompt.cancels() => Ok(Outcome::Aborted),
         (None, true) => Err(Failure::new(Outcome::ErrorEvent, "cancelled, but not by this user")),
         (None, false) => Ok(Outcome::Completed),
     }

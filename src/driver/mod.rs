@@ -1,6 +1,7 @@
 //! Speaking a chat turn: one file a protocol. A driver writes what happened into a [`Turn`] and
 //! tells the shard's recorder of arrivals as they come.
 
+mod described;
 mod exchange;
 pub mod librechat;
 mod live;
@@ -15,6 +16,7 @@ pub use exchange::HeaderError;
 pub use live::Live;
 
 use crate::record::Turn;
+use crate::scenario::{Disturb, Disturbance};
 use crate::trace::{Check, WhiteSpace};
 
 /// How long a turn may take, and how large it may be.
@@ -67,8 +69,8 @@ pub struct Prompt {
     pub opens: bool,
     /// Whether another turn will follow, so that the reply must be kept.
     pub continues: bool,
-    /// After how many tokens the user cancels the turn, if so.
-    pub cancel_after: Option<u64>,
+    /// What the user does in the middle of the reply, if anything.
+    pub disturb: Option<Disturb>,
     /// How the reply is checked, where it is known in advance.
     pub trace: Option<Trace>,
 }
@@ -83,6 +85,11 @@ pub struct Trace {
 }
 
 impl Prompt {
+    /// Whether the user cancels the turn.
+    fn cancels(&self) -> bool {
+        self.disturb.is_some_and(|disturb| disturb.what == Disturbance::Cancel)
+    }
+
     /// The check of the reply.
     fn check(&self) -> Option<Check> {
         self.trace.as_ref().map(|trace| Check::new(&trace.marker, trace.white))

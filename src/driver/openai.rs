@@ -27,7 +27,7 @@ use url::Url;
 
 use self::event::ChunkReader;
 use super::exchange::{Call, Exchange, Failure, HeaderError, add_headers, usable};
-use super::stream::{Stop, Stream};
+use super::stream::{Pause, Stop, Stream};
 use super::{Limits, Live, Prompt};
 use crate::net::{Endpoint, HttpConnection};
 use crate::record::{Outcome, Turn};
@@ -153,8 +153,9 @@ impl OpenAi {
                 format!("content type {kind} instead of text/event-stream: {text}"),
             ));
         }
-        let pause_at = prompt.cancel_after.unwrap_or(u64::MAX);
-        match stream.read(&mut connection, exchange, pause_at).await? {
+        // Whatever the user does here closes the connection, and nothing takes the reply up again.
+        let mut pause = Pause::of(prompt.disturb, exchange.turn.sent.unwrap_or(exchange.turn.started));
+        match stream.read(&mut connection, exchange, &mut pause).await? {
             Stop::Pause => Err(Failure::new(Outcome::Aborted, "cancelled by the user")),
             Stop::End => {
                 stream.finish(&mut connection, exchange).await?;

@@ -1,16 +1,20 @@
 //! Reading the event stream of a turn: frames to events, events to arrivals, up to the terminal one.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use super::exchange::{Exchange, Failure, silence};
 use super::reply::Arrivals;
-use crate::clock;
+use crate::clock::{self, Nanos};
 use crate::net::sse::{Decoder, Event};
 use crate::net::{HttpConnection, Progress, ReadStamp};
 use crate::record::Outcome;
+use crate::scenario::{After, Disturb};
 
 /// How long the end of the body may take after the terminal event.
 const AFTER_END: Duration = Duration::from_secs(2);
@@ -32,9 +36,16 @@ pub(super) trait Reader {
     const END: &'static str;
     /// Whether nothing may come after it.
     const STRICT: bool;
+    /// Whether nothing is to be expected after an error.
+    const ERROR_ENDS: bool = false;
 
-    /// Reads one event. A failure is the turn's; the rest is read nevertheless.
+    /// Reads one event. A failure is the turn's; the rest is read nevertheless, unless an error ends it.
     fn read(&mut self, event: &Event<'_>) -> Result<Said, Failure>;
+
+    /// Whether the end of the body is the end of the turn.
+    fn ends_with_body(&self) -> bool {
+        false
+    }
 }
 
 /// Why reading stopped.
@@ -44,6 +55,41 @@ pub(super) enum Stop {
     End,
     /// As many tokens came as were asked for.
     Pause,
+}
+
+/// When reading stops though more may come.
+pub(super) struct Pause {
+    tokens: u64,
+    /// Boxed: few turns have one.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pause {
+    pub(super) fn never() -> Self {
+        Self { tokens: u64::MAX, timer: None }
+    }
+
+    /// When the user does something in the middle of the reply to what was sent at a moment.
+    pub(super) fn of(disturb: Option<Disturb>, sent: Nanos) -> Self {
+        match disturb.map(|disturb| disturb.after) {
+            None => Self::never(),
+            Some(After::Tokens(tokens)) => Self { tokens, timer: None },
+            Some(After::Time(after)) => {
+                let at = clock::instant(sent + clock::nanos(after));
+                Self { tokens: u64::MAX, timer: Some(Box::pin(tokio::time::sleep_until(at.into()))) }
+            }
+        }
+    }
+
+    /// Whether the turn has as many tokens as were waited for.
+    pub(super) fn is_reached(&self, tokens: u64) -> bool {
+        tokens >= self.tokens
+    }
+
+    /// Whether its time has come; wakes the task when it does.
+    pub(super) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+    }
 }
 
 /// A stream that is being read.
@@ -64,12 +110,12 @@ impl<R: Reader> Stream<R> {
         self.arrivals.reconnect();
     }
 
-    /// Reads up to the terminal event, or until the turn has `pause_at` tokens.
+    /// Reads up to the terminal event, or until the user does something else.
     pub(super) async fn read(
         &mut self,
         connection: &mut HttpConnection,
         exchange: &mut Exchange<'_>,
-        pause_at: u64,
+        pause: &mut Pause,
     ) -> Result<Stop, Failure> {
         let ended = poll_fn(|cx| {
             let before = connection.stamp().read;
@@ -79,7 +125,7 @@ impl<R: Reader> Stream<R> {
                     exchange.watchdog.sign(stamp.returned);
                     stopped = match self.take(data, stamp, exchange) {
                         Ok(true) => Some(Ok(Stop::End)),
-                        Ok(false) if self.arrivals.tokens(exchange.turn) >= pause_at => Some(Ok(Stop::Pause)),
+                        Ok(false) if pause.is_reached(self.arrivals.tokens(exchange.turn)) => Some(Ok(Stop::Pause)),
                         Ok(false) => return ControlFlow::Continue(()),
                         Err(failure) => Some(Err(failure)),
                     };
@@ -91,11 +137,16 @@ impl<R: Reader> Stream<R> {
                 let ended = match (stopped, polled) {
                     (Some(stopped), _) => Poll::Ready(stopped),
                     (None, Poll::Ready(Ok(Progress::More))) => continue,
+                    (None, Poll::Ready(Ok(Progress::End))) if self.reader.ends_with_body() => {
+                        exchange.turn.ended = connection.stamp().latest;
+                        Poll::Ready(Ok(Stop::End))
+                    }
                     (None, Poll::Ready(Ok(Progress::End))) => {
                         let detail = format!("the stream ended without {}", R::END);
                         Poll::Ready(Err(Failure::new(Outcome::Truncated, detail)))
                     }
                     (None, Poll::Ready(Err(error))) => Poll::Ready(Err(error.into())),
+                    (None, Poll::Pending) if pause.is_over(cx) => Poll::Ready(Ok(Stop::Pause)),
                     (None, Poll::Pending) => {
                         let newest = connection.stamp();
                         let awake = (newest.read != before).then_some(newest.returned);
@@ -138,6 +189,7 @@ impl<R: Reader> Stream<R> {
                 Ok(Said::Other) => {}
                 Err(failure) => {
                     failed.get_or_insert(failure);
+                    done |= R::ERROR_ENDS;
                 }
             }
         });

@@ -57,9 +57,9 @@ async fn arrive(shard: &Shard, session: &mut Session, comes: Nanos) -> Option<Na
 
 /// One turn, recorded whatever happens to it.
 async fn speak(shard: &Shard, plan: &mut UserPlan, session: &mut Session, intended: Nanos) -> End {
-    let Saying { text, marker, opens, continues, cancel_after } = plan.say();
+    let Saying { text, marker, opens, continues, disturb } = plan.say();
     let trace = shard.tracing.as_ref().map(|tracing| Trace { marker: marker.clone(), white: tracing.white });
-    let prompt = Prompt { text, opens, continues, cancel_after, trace };
+    let prompt = Prompt { text, opens, continues, disturb, trace };
     let place = shard.recorder.borrow_mut().begin(intended);
     let mut spoken = Recorded { shard, place, marker, turn: Turn::new(intended, clock::monotonic()) };
     shard.driver.turn(session, &prompt, &mut spoken.turn, Live::new(&shard.recorder, place)).await;

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Plan;
 use crate::clock::Nanos;
-use crate::scenario::Prompts;
+use crate::scenario::{After, Disturb, Disturbance, Prompts};
 
 /// After how many tokens a user cancels who cancels at all.
 const CANCEL_AFTER: std::ops::RangeInclusive<u64> = 1..=20;
@@ -36,8 +36,8 @@ pub struct Saying {
     pub opens: bool,
     /// Whether the conversation goes on after it.
     pub continues: bool,
-    /// After how many tokens of the reply the user cancels it, if so.
-    pub cancel_after: Option<u64>,
+    /// What the user does in the middle of the reply, if anything.
+    pub disturb: Option<Disturb>,
 }
 
 impl UserPlan {
@@ -77,9 +77,10 @@ impl UserPlan {
         let continues = place + 1 < all[which].len().min(self.turns as usize);
         self.conversation = continues.then_some((which, place + 1));
         let cancels = self.cancel_share > 0.0 && self.rng.random_bool(self.cancel_share);
-        let cancel_after = cancels.then(|| self.rng.random_range(CANCEL_AFTER));
+        let disturb = cancels
+            .then(|| Disturb { what: Disturbance::Cancel, after: After::Tokens(self.rng.random_range(CANCEL_AFTER)) });
         let marker = marker(&self.run, &self.number.to_string(), turn);
-        Saying { text: format!("{prompt} [[{marker}]]"), marker, opens: place == 0, continues, cancel_after }
+        Saying { text: format!("{prompt} [[{marker}]]"), marker, opens: place == 0, continues, disturb }
     }
 }
 

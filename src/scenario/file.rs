@@ -4,6 +4,7 @@
 //! can be told at once.
 
 mod probe;
+mod protocol;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +17,10 @@ use crate::grade::Verdict;
 use crate::lang::Lang;
 pub use probe::{
     HealthSection, MongoSection, Preset, ProbeSection, ProcessSection, PrometheusSection, QuerySection, RedisSection,
+};
+pub use protocol::{
+    Framing, MatchSection, ReplySection, RequestSection, SiteSection, SocketIoSection, SocketPer, SsePreset,
+    SseSection, Transport, WebSocketSection,
 };
 
 /// What a run of capacity-check is asked to do. Flags override what stands here; a switch that is on
@@ -97,6 +102,21 @@ pub struct TargetSection {
     pub stall_timeout: Option<String>,
     /// The longest that a turn may take; 120s without it.
     pub turn_timeout: Option<String>,
+    /// Values for places of the protocol's texts: the name, and the environment variable that holds the value, which
+    /// may be a secret.
+    pub values_env: BTreeMap<String, String>,
+    /// What a client does besides turns, for the profiles sse, websocket and socketio.
+    #[schemars(with = "SiteSection")]
+    pub site: Option<SiteSection>,
+    /// The protocol of the profile sse.
+    #[schemars(with = "SseSection")]
+    pub sse: Option<SseSection>,
+    /// The protocol of the profile websocket.
+    #[schemars(with = "WebSocketSection")]
+    pub websocket: Option<WebSocketSection>,
+    /// The protocol of the profile socketio.
+    #[schemars(with = "SocketIoSection")]
+    pub socketio: Option<SocketIoSection>,
 }
 
 /// How a deployment is spoken to.
@@ -107,6 +127,12 @@ pub enum Profile {
     Openai,
     /// LibreChat's web API, v0.7.9 and later.
     Librechat,
+    /// Any endpoint that streams over HTTP, as `[target.sse]` of a scenario describes it.
+    Sse,
+    /// Any chat over WebSocket, as `[target.websocket]` describes it.
+    Websocket,
+    /// Any chat over Socket.IO, as `[target.socketio]` describes it.
+    Socketio,
 }
 
 /// How exactly white space of a traced reply is compared.

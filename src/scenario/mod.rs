@@ -3,11 +3,14 @@
 mod budget;
 pub mod file;
 mod guard;
+mod journey;
 mod place;
 mod probe;
 mod prompts;
+mod protocol;
 mod read;
 mod target;
+mod template;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,12 +21,18 @@ use serde::Serialize;
 pub use budget::{Budget, BudgetMetric, Limit, Spoilt, Statistic, default_budgets, parse_share};
 pub use file::WhiteSpace;
 pub use guard::AbortOn;
+pub use journey::{After, Disturb, Disturbance, Journey, JourneyStep, Risk, Turns};
 pub use mock_llm::Problem;
 pub use place::{Place, Places};
 pub use probe::{MongoProbe, Probes, ProcessProbe, PrometheusProbe, Which, librechat_queries};
 pub use prompts::{Prompts, PromptsError};
+pub use protocol::{
+    Condition, Field, Framing, PLACES, Part, ProtocolPlan, ReplyRules, RequestPlan, Site, SocketIoPlan, SocketPer,
+    Source, SsePlan, TokenAt, Transport, WebSocketPlan,
+};
 pub use read::{Written as WrittenScenario, Wrong, read, schema};
 pub use target::{Accounts, Reference, Target, is_private, plain_url};
+pub use template::Template;
 
 use crate::grade::Verdict;
 

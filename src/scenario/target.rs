@@ -39,6 +39,19 @@ pub enum Target {
         /// Who the users are.
         accounts: Accounts,
     },
+    /// A deployment whose protocol the scenario describes.
+    Described {
+        /// The deployment's base, such as `https://chat.example/api`.
+        base: Url,
+        /// The admin listener of the mock LLM behind it.
+        mock_admin: Option<Url>,
+        /// How it is spoken to.
+        protocol: super::ProtocolPlan,
+        /// What a client does besides turns.
+        site: super::Site,
+        /// A list of accounts, where users have one.
+        accounts: Option<std::path::PathBuf>,
+    },
 }
 
 /// What is set about the embedded reference deployment; costs that are not said are the calibrated ones.
@@ -98,6 +111,7 @@ impl Target {
             Self::Embedded { .. } => "embedded",
             Self::OpenAi { .. } => "openai",
             Self::LibreChat { .. } => "librechat",
+            Self::Described { protocol, .. } => protocol.kind(),
         }
     }
 
@@ -105,7 +119,9 @@ impl Target {
     pub fn has_mock(&self) -> bool {
         match self {
             Self::Embedded { .. } => true,
-            Self::OpenAi { mock_admin, .. } | Self::LibreChat { mock_admin, .. } => mock_admin.is_some(),
+            Self::OpenAi { mock_admin, .. }
+            | Self::LibreChat { mock_admin, .. }
+            | Self::Described { mock_admin, .. } => mock_admin.is_some(),
         }
     }
 

@@ -23,7 +23,7 @@ fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("net", &[]),
         ("record", &[]),
         ("account", &[]),
-        ("driver", &["net", "record", "account", "trace"]),
+        ("driver", &["scenario", "net", "record", "account", "trace"]),
         ("trace", &["scenario", "net", "record"]),
         ("probe", &["scenario", "net", "record"]),
         ("engine", &["plan", "driver", "net", "record", "trace"]),

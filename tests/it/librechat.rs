@@ -6,6 +6,7 @@ use std::time::Duration;
 use capacity_check::account::Credentials;
 use capacity_check::driver::{Driver, Prompt};
 use capacity_check::record::{Outcome, Turn};
+use capacity_check::scenario::{After, Disturb, Disturbance};
 use capacity_check::secret::Secret;
 use mock_llm::journal::TurnOutcome;
 use reference_chat::{Limit, Limits};
@@ -300,7 +301,8 @@ fn a_cancelled_turn_ends_with_what_had_come() {
         let mock = Mock::start("[models.m]\nttft = \"10ms\"\ngap = \"20ms\"\ntokens = 100");
         let reference = Reference::start(&mock, |settings| settings.one_step = one_step);
         let driver = chat(&reference.base);
-        let prompt = Prompt { cancel_after: Some(3), ..hello() };
+        let prompt =
+            Prompt { disturb: Some(Disturb { what: Disturbance::Cancel, after: After::Tokens(3) }), ..hello() };
         runtime().block_on(async {
             let mut session = driver.session(0);
             let turn = say(&driver, &mut session, prompt).await;

@@ -22,7 +22,7 @@ fn traced(turn: u32) -> Prompt {
     let marker = format!("cc:plants:1:{turn}");
     let text = format!("tell me more [[{marker}]]");
     let trace = Some(Trace { marker, white: WhiteSpace::Exact });
-    Prompt { text, opens: true, continues: false, cancel_after: None, trace }
+    Prompt { text, opens: true, continues: false, disturb: None, trace }
 }
 
 /// So many turns through a deployment with these plants, and what it says that it has planted.

@@ -20,7 +20,7 @@ pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) ->
     let profile = profile.unwrap_or(Profile::Openai);
     let base = match profile {
         Profile::Openai => Target::openai_base(text),
-        Profile::Librechat => plain_url(text),
+        Profile::Librechat | Profile::Sse | Profile::Websocket | Profile::Socketio => plain_url(text),
     };
     let base = problems.take("target.url", base);
     let mock_admin = mock_admin.as_deref().and_then(|text| problems.take("target.mock_admin", plain_url(text)));
@@ -59,6 +59,7 @@ pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) ->
     let base = base?;
     Some(match (profile, &file.accounts.file) {
         (Profile::Openai, _) => Target::OpenAi { base, mock_admin },
+        (Profile::Sse | Profile::Websocket | Profile::Socketio, _) => return None,
         (Profile::Librechat, accounts) => Target::LibreChat {
             base,
             mock_admin,

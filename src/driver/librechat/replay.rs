@@ -9,6 +9,7 @@ use crate::driver::Prompt;
 use crate::driver::stream::{Reader, Said};
 use crate::net::sse::Decoder;
 use crate::record::Outcome;
+use crate::scenario::{After, Disturb, Disturbance};
 
 /// The body of a transcript; some have a head.
 fn body(name: &str) -> Vec<u8> {
@@ -43,8 +44,8 @@ fn replay<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, cancels: bool) -> (Out
             })
             .expect("no event is too large");
     }
-    let cancel_after = cancels.then_some(1);
-    let prompt = Prompt { text: String::new(), opens: true, continues: false, cancel_after, trace: None };
+    let disturb = cancels.then_some(Disturb { what: Disturbance::Cancel, after: After::Tokens(1) });
+    let prompt = Prompt { text: String::new(), opens: true, continues: false, disturb, trace: None };
     let ended =
         if done { verdict(&reply, &prompt).unwrap_or_else(|failure| failure.outcome) } else { Outcome::Truncated };
     (failed.unwrap_or(ended), tokens, reply.kept.unwrap_or_default())

@@ -116,7 +116,7 @@ pub(crate) async fn say(driver: &Driver, session: &mut Session, prompt: Prompt) 
 
 /// What opens a conversation of one turn.
 pub(crate) fn hello() -> Prompt {
-    Prompt { text: "hello".to_owned(), opens: true, continues: false, cancel_after: None, trace: None }
+    Prompt { text: "hello".to_owned(), opens: true, continues: false, disturb: None, trace: None }
 }
 
 /// A proxy that cuts streams, or holds their requests back.

@@ -283,7 +283,7 @@ pub(crate) fn driver(base: &str, model: &str, limits: Limits, tls: &TlsSettings)
 
 /// One turn in a session.
 pub(crate) async fn turn_in(driver: &Driver, session: &mut Session) -> Turn {
-    let prompt = Prompt { text: "hello".to_owned(), opens: true, continues: false, cancel_after: None, trace: None };
+    let prompt = Prompt { text: "hello".to_owned(), opens: true, continues: false, disturb: None, trace: None };
     let now = clock::monotonic();
     let mut turn = Turn::new(now, now);
     driver.turn(session, &prompt, &mut turn, Live::nobody()).await;
