@@ -40,3 +40,29 @@ impl Verdict {
         }
     }
 }
+
+/// What a tier is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// One of several levels, each of which is held.
+    #[default]
+    Step,
+    /// A straight rise, measured all along.
+    Rise,
+    /// The usual load before a crowd.
+    Usual,
+    /// A sudden crowd.
+    Spike,
+    /// The usual load once the crowd has gone and had its time to be gone.
+    Recovery,
+    /// Hours of the same.
+    Soak,
+}
+
+impl Role {
+    /// Whether it is an ordinary level.
+    pub fn is_step(&self) -> bool {
+        *self == Self::Step
+    }
+}

@@ -16,21 +16,24 @@ use crate::scenario::{Budget, BudgetMetric, Limit, Spoilt, Statistic, Tier};
 const MISSING: f64 = 0.2;
 
 /// Judges every tier and the run, and writes verdicts, reasons and capacity into the result.
-/// `planned` are the tiers that were asked for; the run is about the last of them.
+/// `planned` are the tiers that were asked for, of which those of the result are the first; the run is about the largest,
+/// or about the usual load before a crowd and after it.
 ///
 /// # Errors
 /// When a histogram of the result cannot be read.
 pub fn judge(result: &mut RunResult, planned: &[Tier]) -> Result<(), DecodeError> {
     let run = Run::of(result);
-    for tier in &mut result.tiers {
-        let plan = planned.iter().find(|plan| plan.users == tier.users);
+    for (index, tier) in result.tiers.iter_mut().enumerate() {
+        let plan = planned.get(index);
         tier.expect = plan.and_then(|plan| plan.expect);
         judge_tier(tier, plan.map_or(&[], |plan| &plan.budgets), run)?;
     }
     result.capacity = capacity(&result.tiers);
-    result.asked = planned.last().map_or(0, |tier| tier.users);
-    result.reasons = run_reasons(result);
-    let verdict = planned.iter().filter_map(|plan| contribution(result, plan)).fold(Verdict::Pass, Verdict::worse);
+    result.asked = planned.iter().map(|tier| tier.users).max().unwrap_or(0);
+    result.asked_rate = planned.iter().filter_map(|tier| tier.rate).reduce(f64::max);
+    result.reasons = run_reasons(result, planned);
+    let told = planned.iter().enumerate().filter_map(|(index, plan)| contribution(result, index, plan));
+    let verdict = told.fold(Verdict::Pass, Verdict::worse);
     // A leak is one wherever it happens, in a ramp too.
     result.verdict = if leaked(result) > 0 { Verdict::Fail } else { verdict };
     Ok(())
@@ -40,11 +43,11 @@ pub fn judge(result: &mut RunResult, planned: &[Tier]) -> Result<(), DecodeError
 /// other only where it carries an expectation. An expectation that is met is a pass, one that is
 /// missed a failure, and what could not be decided meets none. A run that was stopped early meets
 /// no expectation in the tier in which that happened.
-fn contribution(result: &RunResult, plan: &Tier) -> Option<Verdict> {
-    if plan.expect.is_none() && plan.users != result.asked {
+fn contribution(result: &RunResult, index: usize, plan: &Tier) -> Option<Verdict> {
+    if plan.expect.is_none() && !result.is_about(plan.role, plan.users, plan.rate) {
         return None;
     }
-    let Some(tier) = result.tiers.iter().find(|tier| tier.users == plan.users) else {
+    let Some(tier) = result.tiers.get(index) else {
         return Some(Verdict::Inconclusive);
     };
     Some(match (plan.expect, tier.verdict) {
@@ -59,7 +62,7 @@ fn leaked(result: &RunResult) -> u64 {
     result.totals.outcomes.get(Spoilt::Leaked.name()).copied().unwrap_or(0)
 }
 
-fn run_reasons(result: &RunResult) -> Vec<Reason> {
+fn run_reasons(result: &RunResult, planned: &[Tier]) -> Vec<Reason> {
     let leaked = Some(leaked(result)).filter(|turns| *turns > 0);
     let leaked = leaked.map(|turns| Reason::Spoilt { budget: Spoilt::Leaked.name().to_owned(), turns });
     let ended = match &result.end {
@@ -67,7 +70,8 @@ fn run_reasons(result: &RunResult) -> Vec<Reason> {
         End::Interrupted => Some(Reason::Interrupted),
         End::Guard(what) => Some(what.clone()),
     };
-    let reached = result.tiers.iter().any(|tier| tier.users == result.asked);
+    let about = |plan: &Tier| result.is_about(plan.role, plan.users, plan.rate);
+    let reached = planned.iter().rposition(about).is_none_or(|last| last < result.tiers.len());
     leaked.into_iter().chain(ended).chain((!reached).then_some(Reason::NotReached { users: result.asked })).collect()
 }
 
@@ -165,9 +169,19 @@ fn judge_budget(tier: &TierResult, budget: &Budget, run: Run) -> Result<BudgetRe
         }
         _ => None,
     };
+    let dropped = tier.counts.dropped;
+    let is_latency = matches!(budget.metric, BudgetMetric::Latency(..));
     let (verdict, reason) = match missing {
         Some(share) => (Verdict::Inconclusive, Reason::TraceIncomplete { budget: budget.metric.to_string(), share }),
-        None => decide(budget, &measured, turns_per_second),
+        None => match decide(budget, &measured, turns_per_second) {
+            // Who was never served has no latency: what is measured of the others looks better than it is.
+            (Verdict::Pass | Verdict::Warn | Verdict::Inconclusive, _) if is_latency && dropped > 0 => {
+                let reason =
+                    Reason::Dropped { budget: budget.metric.to_string(), turns: dropped, of: tier.counts.intended };
+                (Verdict::Inconclusive, reason)
+            }
+            decided => decided,
+        },
     };
     Ok(BudgetResult {
         metric: budget.metric.to_string(),

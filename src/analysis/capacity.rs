@@ -1,12 +1,19 @@
 //! The answer to "how many users does it carry?".
 
+use crate::grade::Role;
 use crate::result::{Capacity, TierResult, Verdict};
 
 /// The largest tier that passed, with every smaller one, and the smallest above it that did not.
 pub fn capacity(tiers: &[TierResult]) -> Capacity {
-    let passed = tiers.iter().take_while(|tier| tier.verdict == Verdict::Pass).count();
+    // What is left of a crowd has the size of what was there before it.
+    let rising: Vec<&TierResult> = tiers.iter().filter(|tier| tier.role != Role::Recovery).collect();
+    let passed = rising.iter().take_while(|tier| tier.verdict == Verdict::Pass).count();
+    let last = passed.checked_sub(1).map(|last| rising[last]);
+    let next = rising.get(passed);
     Capacity {
-        users: passed.checked_sub(1).map(|last| tiers[last].users),
-        not_passed: tiers.get(passed).map(|tier| tier.users),
+        users: last.map(|tier| tier.users),
+        not_passed: next.map(|tier| tier.users),
+        rate: last.and_then(|tier| tier.rate),
+        rate_not_passed: next.and_then(|tier| tier.rate),
     }
 }

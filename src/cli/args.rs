@@ -25,6 +25,8 @@ Examples:
       The embedded deployment on real stores, which are watched.
   capacity-check --headcount 2000 --active-share 25% --budget 'ttft.p95=800ms,2s'
       2,000 people of whom a quarter chat at once, with a budget of your own.
+  capacity-check --rate 5,20 --max-users 400
+      Turns that come 5 and 20 times a second, whatever becomes of those before.
   capacity-check --scenario scenarios/librechat-tiers.toml
       What stands in a file; `plan --scenario FILE` says beforehand what it will do.
   capacity-check report reports/latest/result.json --format md,html --lang ko
@@ -55,6 +57,21 @@ pub(crate) struct RunArgs {
     /// The share of the headcount that chats at once, such as 25%.
     #[arg(long, value_name = "SHARE", help_heading = "Load")]
     pub(crate) active_share: Option<String>,
+    /// Turns a second that come whether or not earlier ones have ended (an open load), tier by tier, such as 10,50.
+    #[arg(
+        long, value_name = "R,R,..", value_delimiter = ',', conflicts_with_all = ["users", "tiers", "headcount"],
+        help_heading = "Load"
+    )]
+    pub(crate) rate: Vec<f64>,
+    /// When they come: poisson, constant, or a .txt file with a moment a line, in seconds. [default: poisson]
+    #[arg(long, value_name = "PROCESS", conflicts_with_all = ["users", "tiers", "headcount"], help_heading = "Load")]
+    pub(crate) arrivals: Option<String>,
+    /// The most users at once of an open load; a turn for which none is free is dropped and counted.
+    #[arg(long, value_name = "N", conflicts_with_all = ["users", "tiers", "headcount"], help_heading = "Load")]
+    pub(crate) max_users: Option<u32>,
+    /// Users who are told to come again later do not wait for that.
+    #[arg(long, help_heading = "Load")]
+    pub(crate) ignore_retry_after: bool,
     /// Between turns: a duration or a distribution. [default: lognormal 15s 45s (median, p95)]
     #[arg(long, value_name = "DIST", help_heading = "Load")]
     pub(crate) think: Option<String>,

@@ -7,7 +7,7 @@ use crate::clock::{self, Nanos, SECOND};
 use crate::engine::{Output, Prepared, Stop, TierRun, Tripped};
 use crate::record::{Steps, TierRecord, TimelinePoint};
 use crate::result::{
-    Capacity, Counts, End, GeneratorResult, Machine, Probes, Reason, RunResult, SCHEMA_VERSION, TargetInfo,
+    Capacity, Counts, End, GeneratorResult, Machine, Probes, Reason, Role, RunResult, SCHEMA_VERSION, TargetInfo,
     TierGenerator, TierResult, Tool, TraceResult, Verdict, failed_metrics, metrics, steps_of, tier_trace,
 };
 use crate::scenario::Scenario;
@@ -44,6 +44,8 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
     let mut records = record.tiers.into_iter();
     let tiers = output.tiers.iter().enumerate().map(|(number, run)| TierResult {
         trace: traced.get(number).map(tier_trace),
+        rate: scenario.load.tiers[number].rate,
+        role: scenario.load.tiers[number].role,
         ..tier(run, records.next(), epoch, scenario.shards, &output.timeline)
     });
     let tiers = tiers.collect();
@@ -56,6 +58,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         duration_s: seconds(ended - epoch),
         comparable: !scenario.quick,
         asked: scenario.peak(),
+        asked_rate: scenario.load.peak_rate(),
         verdict: Verdict::Inconclusive,
         reasons: Vec::new(),
         end: match output.stop {
@@ -63,7 +66,7 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
             Stop::Interrupted => End::Interrupted,
             Stop::Guard(what) => End::Guard(reason_of(&what)),
         },
-        capacity: Capacity { users: None, not_passed: None },
+        capacity: Capacity::default(),
         tiers,
         totals,
         trace,
@@ -120,6 +123,8 @@ fn tier(
         .collect();
     TierResult {
         users: run.users,
+        rate: None,
+        role: Role::Step,
         expect: None,
         verdict: Verdict::Inconclusive,
         reasons: Vec::new(),

@@ -100,6 +100,11 @@ impl Wish {
         {
             *prompts = folder.join(&*prompts).display().to_string();
         }
+        if let Some(arrivals) = self.file.load.open.as_mut().and_then(|open| open.arrivals.as_mut())
+            && arrivals.ends_with(".txt")
+        {
+            *arrivals = folder.join(&*arrivals).display().to_string();
+        }
         if let Some(serde_json::Value::String(config)) = self.file.mock.get_mut("config") {
             *config = folder.join(&*config).display().to_string();
         }
@@ -109,7 +114,7 @@ impl Wish {
         let Self { file, flags, .. } = self;
         let ScenarioFile { target, accounts, journey, load, reference, verdict, guards, probe, output, .. } = file;
         if args.users.is_some() || args.headcount.is_some() || !args.tiers.is_empty() {
-            (load.users, load.tiers, load.headcount) = (None, None, None);
+            (load.users, load.tiers, load.headcount, load.open) = (None, None, None, None);
             load.active_share = load.active_share.take().filter(|_| args.headcount.is_some());
         }
         if args.quick {
@@ -124,6 +129,20 @@ impl Wish {
         }
         if args.mock_config.is_some() {
             file.mock.clear();
+        }
+        if !args.rate.is_empty() || args.arrivals.is_some() || args.max_users.is_some() {
+            (load.users, load.tiers, load.headcount) = (None, None, None);
+            let open = load.open.get_or_insert_default();
+            let mut lay = Lay(flags);
+            lay.over(&mut open.arrivals, args.arrivals.clone(), "load.open.arrivals", "--arrivals");
+            lay.over(&mut open.max_users, args.max_users, "load.open.max_users", "--max-users");
+            let mut rates = (!open.rates.is_empty()).then(|| open.rates.clone());
+            let typed = (!args.rate.is_empty()).then(|| args.rate.clone());
+            lay.over(&mut rates, typed, "load.open.rates", "--rate");
+            open.rates = rates.unwrap_or_default();
+        }
+        if args.ignore_retry_after {
+            journey.obey_retry_after = Some(false);
         }
         let tiers = (!args.tiers.is_empty()).then(|| args.tiers.clone());
         let formats = (!args.format.is_empty()).then(|| args.format.clone());

@@ -222,8 +222,9 @@ pub(super) fn refused(problems: Vec<Problem>) -> Failed {
 
 fn say_what_it_means(console: Console, scenario: &Scenario, ready: &Ready) {
     let think = Duration::from_nanos((scenario.load.think.distribution.mean() * 1_000.0) as u64);
-    for Tier { users, .. } in &scenario.load.tiers {
-        console.say(&Translation { users: *users, think, turn: ready.seen.turn }.to_string());
+    for Tier { users, rate, .. } in &scenario.load.tiers {
+        let wish = Translation { users: *users, think, turn: ready.seen.turn, rate: *rate };
+        console.say(&wish.to_string());
     }
     let mock = if ready.seen.mock { "our mock LLM" } else { "not our mock LLM (--real-model)" };
     let target = &ready.target;

@@ -60,6 +60,19 @@ pub enum Session {
     LibreChat(librechat::Session),
 }
 
+/// What a user does besides turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Is let in.
+    Login,
+    /// Loads the page.
+    Page,
+    /// Reads earlier conversations.
+    History,
+    /// Leaves: closes its connections.
+    Leave,
+}
+
 /// What a user says, and whether the conversation goes on after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
@@ -105,15 +118,33 @@ impl Driver {
         }
     }
 
-    /// The user comes: loads what the protocol's client loads before the first turn, into `visit`.
-    /// False where there is nothing to load.
-    pub async fn arrive(&self, session: &mut Session, visit: &mut Turn) -> bool {
+    /// The user does something besides turns, told in `visit`. False where the protocol has nothing of the kind.
+    ///
+    /// # Panics
+    /// With another driver's session.
+    pub async fn act(&self, act: Act, session: &mut Session, visit: &mut Turn) -> bool {
         match (self, session) {
-            (Self::LibreChat(driver), Session::LibreChat(session)) => {
-                driver.load_page(session, visit).await;
-                true
+            (Self::LibreChat(driver), Session::LibreChat(session)) => match act {
+                Act::Page => {
+                    driver.load_page(session, visit).await;
+                    true
+                }
+                Act::Login | Act::History | Act::Leave => false,
+            },
+            (Self::OpenAi(_), Session::OpenAi(session)) => {
+                if act == Act::Leave {
+                    *session = openai::Session::default();
+                }
+                false
             }
-            _ => false,
+            _ => unreachable!("a session is its driver's"),
+        }
+    }
+
+    /// What a client does while its user does nothing, such as answering pings. Never ends; may be dropped at any time.
+    pub async fn idle(&self, session: &mut Session) {
+        match session {
+            Session::OpenAi(_) | Session::LibreChat(_) => std::future::pending().await,
         }
     }
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::generator::{GeneratorSample, peak_rss_bytes};
-use super::shard::{self, Grow, Report, ShardOutput, Start};
+use super::shard::{self, Order, Report, ShardOutput, Start};
 use super::{Interrupt, Output, Progress, Stage, Stop, TierRun, Tripped};
 use crate::clock::{self, Nanos, SECOND};
 use crate::driver::Driver;
 use crate::metric::MetricSet;
-use crate::plan::{Plan, Translation};
+use crate::plan::{Level, Plan, Translation};
 use crate::record::{Delta, Record, Stages, Timeline, Window};
 use crate::trace::Tracing;
 
@@ -81,7 +81,7 @@ pub async fn run(
     let mut control = Control::start(settings, needs, progress, interrupts)?;
     let mut tiers = Vec::new();
     let mut stop = Stop::Finished;
-    for tier in 0..control.plan.tiers.len() {
+    for tier in 0..control.plan.levels.len() {
         let (run, stopped) = control.tier(tier).await;
         tiers.push(run);
         if let Some(stopped) = stopped {
@@ -106,7 +106,7 @@ struct Control<N, P> {
     abort_error_rate: Option<f64>,
     max_duration: Option<Duration>,
     stages: Arc<RwLock<Stages>>,
-    grow: Vec<mpsc::UnboundedSender<Grow>>,
+    orders: Vec<mpsc::UnboundedSender<Order>>,
     reports: mpsc::UnboundedReceiver<Report>,
     stop: watch::Sender<Option<Interrupt>>,
     threads: Vec<JoinHandle<io::Result<ShardOutput>>>,
@@ -142,9 +142,9 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         let stages = Arc::new(RwLock::new(Stages::default()));
         let (plan, driver) = (Arc::new(settings.plan), Arc::new(settings.driver));
         let epoch = clock::monotonic();
-        let (mut grow, mut threads) = (Vec::new(), Vec::new());
-        for number in 0..settings.shards {
-            let (order, orders) = mpsc::unbounded_channel();
+        let (others, receivers): (Vec<_>, Vec<_>) = (0..settings.shards).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut threads = Vec::new();
+        for (number, orders) in receivers.into_iter().enumerate() {
             let start = Start {
                 number,
                 shards: settings.shards,
@@ -156,10 +156,10 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
                 tracing: settings.tracing.clone(),
                 reports: sender.clone(),
                 stop: stopped.clone(),
+                others: others.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             threads.push(thread.spawn(move || shard::run(start, orders))?);
-            grow.push(order);
         }
         Ok(Self {
             needs,
@@ -173,7 +173,7 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             abort_error_rate: settings.abort_error_rate,
             max_duration: settings.max_duration,
             stages,
-            grow,
+            orders: others,
             reports,
             stop,
             threads,
@@ -187,16 +187,16 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
 
     /// Leads the users through one tier: ramp, steady phase, drain.
     async fn tier(&mut self, tier: usize) -> (TierRun, Option<Stop>) {
-        let users = self.plan.tiers[tier];
-        let ramp = clock::nanos(self.plan.ramp);
+        let Level { users, times, .. } = self.plan.levels[tier];
+        let ramp = clock::nanos(times.settle);
         let ramp_from = clock::monotonic();
         let mut window = Window { ramp_from, steady_from: ramp_from + ramp, steady_to: None };
         // Published before the first newcomer, and its end before that end has come: so a turn
         // can be told its place when it begins.
         self.publish(tier, window);
-        for shard in &self.grow {
+        for shard in &self.orders {
             // A shard that has failed is noticed when its thread is joined.
-            let _ = shard.send(Grow { tier, ramp_from });
+            let _ = shard.send(Order::Level(tier, ramp_from));
         }
         let mut stopped = self.stage(tier, Stage::Ramp, ramp, Until::Moment(ramp_from + ramp / 2)).await;
         let (half_time, half_started) = (clock::monotonic(), self.started);
@@ -207,8 +207,8 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         let mut complete = false;
         if stopped.is_none() {
             let rate = self.turn_rate(tier, self.started - half_started, clock::monotonic() - half_time);
-            let (least, most) = self.plan.steady;
-            let steady = clock::nanos((self.needs)(tier, rate).clamp(least, most));
+            let most = times.steady_max.max(times.steady);
+            let steady = clock::nanos((self.needs)(tier, rate).clamp(times.steady, most));
             let steady_to = window.steady_from + steady;
             window.steady_to = Some(steady_to);
             self.publish(tier, window);
@@ -240,10 +240,13 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
     /// The turns a second that a full tier will have: as many as the second half of the ramp
     /// had, for as many users more as there will be; before enough is known, what was expected.
     fn turn_rate(&self, tier: usize, started: u64, during: Nanos) -> f64 {
-        let users = self.plan.tiers[tier];
+        let users = self.plan.levels[tier].users;
+        if let Some(rate) = self.plan.levels[tier].rate {
+            return rate.to;
+        }
         if started < RATE_TURNS || during <= 0 {
             let think = Duration::from_nanos((self.plan.think.mean() * 1_000.0) as u64);
-            return Translation { users, think, turn: self.expected_turn }.turns_per_second();
+            return Translation { users, think, turn: self.expected_turn, rate: None }.turns_per_second();
         }
         let newcomers = self.plan.newcomers(tier);
         let present = f64::from(newcomers.start) + 0.75 * f64::from(newcomers.end - newcomers.start);
@@ -251,7 +254,7 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
     }
 
     async fn stage(&mut self, tier: usize, stage: Stage, length: Nanos, until: Until) -> Option<Stop> {
-        let users = self.plan.tiers[tier];
+        let users = self.plan.levels[tier].users;
         (self.progress)(Progress::Stage { tier, users, stage, length });
         self.wait(until).await
     }

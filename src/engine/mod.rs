@@ -3,6 +3,7 @@
 mod control;
 mod generator;
 mod limits;
+mod pool;
 mod shard;
 mod user;
 

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::Interrupt;
+use super::pool::{Offer, Pool, Taken};
 use super::user;
 use crate::clock::{self, MILLISECOND, Nanos, SECOND};
 use crate::driver::Driver;
 use crate::metric::MetricSet;
 use crate::net;
-use crate::plan::Plan;
+use crate::plan::{Moments, Plan};
 use crate::record::{Delta, Record, Recorder, Stages};
 use crate::trace::Tracing;
 
@@ -23,11 +25,11 @@ const TELL: Nanos = 100 * MILLISECOND;
 
 /// What a shard is told.
 #[derive(Debug)]
-pub(super) struct Grow {
-    /// The tier whose newcomers come.
-    pub(super) tier: usize,
-    /// When its ramp begins.
-    pub(super) ramp_from: Nanos,
+pub(super) enum Order {
+    /// A level begins, at a moment: its newcomers come, and whoever is too many goes; of an open load its turns come.
+    Level(usize, Nanos),
+    /// A turn that found no free user on another shard.
+    Offer(Offer),
 }
 
 /// What a shard tells.
@@ -53,6 +55,8 @@ pub(super) struct Start {
     pub(super) tracing: Option<Tracing>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) stop: watch::Receiver<Option<Interrupt>>,
+    /// How each shard is told something, this one among them.
+    pub(super) others: Vec<mpsc::UnboundedSender<Order>>,
 }
 
 /// What the users of a shard share.
@@ -62,6 +66,9 @@ pub(super) struct Shard {
     pub(super) recorder: RefCell<Recorder>,
     pub(super) tracing: Option<Tracing>,
     stop: watch::Receiver<Option<Interrupt>>,
+    /// Users from this number on go.
+    stay: watch::Sender<u32>,
+    pool: Pool,
     users: Cell<u64>,
     /// The intended start of each user's expected or open turn, by user number over shards.
     pending: RefCell<Vec<Nanos>>,
@@ -72,16 +79,32 @@ pub(super) struct Shard {
 const NONE: Nanos = Nanos::MAX;
 
 impl Shard {
-    /// Sleeps; false if the run is being stopped.
-    pub(super) async fn sleep_until(&self, at: Nanos) -> bool {
+    /// A user sleeps; false if it must go.
+    pub(super) async fn sleep_until(&self, user: u32, at: Nanos) -> bool {
         if at <= clock::monotonic() {
-            return self.stop.borrow().is_none();
+            return self.stop.borrow().is_none() && user < *self.stay.borrow();
         }
         tokio::select! {
             biased;
-            () = self.stopped(Interrupt::Drain) => false,
+            () = self.gone(user) => false,
             () = tokio::time::sleep_until(clock::instant(at).into()) => true,
         }
+    }
+
+    /// Waits until a user must go: the run is being stopped, or there are to be fewer users.
+    pub(super) async fn gone(&self, user: u32) {
+        let mut stay = self.stay.subscribe();
+        tokio::select! {
+            biased;
+            () = self.stopped(Interrupt::Drain) => {}
+            // The sender lives as long as the shard.
+            _ = stay.wait_for(|stay| user >= *stay) => {}
+        }
+    }
+
+    /// A user of an open load can take another turn.
+    pub(super) fn set_free(&self, user: u32) {
+        self.pool.set_free(user);
     }
 
     /// Waits until the run is stopped at least this hard.
@@ -132,7 +155,7 @@ pub(super) struct ShardOutput {
 }
 
 /// The thread of a shard: runs until it is told to stop and its users have gone.
-pub(super) fn run(start: Start, orders: mpsc::UnboundedReceiver<Grow>) -> std::io::Result<ShardOutput> {
+pub(super) fn run(start: Start, orders: mpsc::UnboundedReceiver<Order>) -> std::io::Result<ShardOutput> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_unpark(net::loop_turned)
@@ -142,31 +165,36 @@ pub(super) fn run(start: Start, orders: mpsc::UnboundedReceiver<Grow>) -> std::i
     Ok(ShardOutput { record, clock_steps: net::clock_stepped() })
 }
 
-async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record {
+async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Order>) -> Record {
     let shard = Rc::new(Shard {
         plan: Arc::clone(&start.plan),
         driver: Arc::clone(&start.driver),
         recorder: RefCell::new(Recorder::new(Arc::clone(&start.stages), start.budgeted)),
         tracing: start.tracing.clone(),
         stop: start.stop.clone(),
+        stay: watch::Sender::new(u32::MAX),
+        pool: Pool::default(),
         users: Cell::new(0),
         pending: RefCell::default(),
         shards: start.shards,
     });
-    let mut users = tokio::task::JoinSet::new();
+    let mut users = JoinSet::new();
     let mut pulse = Pulse::new(start.epoch);
+    let mut coming = Coming::default();
     let mut cut = false;
     loop {
         tokio::select! {
             biased;
             now = pulse.beat() => pulse.tell(now, &shard, &start),
-            Some(grow) = orders.recv() => {
-                for number in start.plan.newcomers(grow.tier) {
-                    if number as usize % start.shards == start.number {
-                        let comes = grow.ramp_from + start.plan.arrival(grow.tier, number);
-                        users.spawn_local(user::live(Rc::clone(&shard), number, comes));
-                    }
+            Some(order) = orders.recv() => match order {
+                Order::Level(level, from) => {
+                    begin_level(&shard, &start, &mut users, level, from);
+                    coming = Coming::of(&start, level, from);
                 }
+                Order::Offer(offer) => place(&shard, &start, &mut users, offer),
+            },
+            intended = coming.next(), if start.stop.borrow().is_none() => {
+                place(&shard, &start, &mut users, Offer { intended, asked: 0 });
             }
             Some(_) = users.join_next(), if !users.is_empty() => {}
             () = shard.stopped(Interrupt::Drain), if users.is_empty() => break,
@@ -176,6 +204,12 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record
             }
         }
     }
+    // Offers that no shard has taken any more were intended all the same.
+    while let Ok(order) = orders.try_recv() {
+        if let Order::Offer(offer) = order {
+            shard.recorder.borrow_mut().drop_turn(offer.intended);
+        }
+    }
     drop(users);
     pulse.last(&shard, &start);
     // The controller may have gone already; then nobody asks.
@@ -183,6 +217,63 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Grow>) -> Record
     match Rc::try_unwrap(shard) {
         Ok(shard) => shard.recorder.into_inner().into_record(),
         Err(_) => unreachable!("every user's task has ended"),
+    }
+}
+
+/// A level begins: this shard's part of its newcomers come, or may be made; whoever is too many goes.
+fn begin_level(shard: &Rc<Shard>, start: &Start, users: &mut JoinSet<()>, level: usize, from: Nanos) {
+    let plan = &start.plan;
+    let newcomers = plan.newcomers(level).filter(|number| *number as usize % start.shards == start.number);
+    if plan.arrivals.is_closed() {
+        shard.stay.send_replace(plan.levels[level].users);
+        for number in newcomers {
+            users.spawn_local(user::live(Rc::clone(shard), number, from + plan.arrival(level, number)));
+        }
+    } else {
+        shard.pool.allow(newcomers);
+    }
+}
+
+/// A turn of an open load takes a free user, here or on another shard, or is dropped.
+fn place(shard: &Rc<Shard>, start: &Start, users: &mut JoinSet<()>, offer: Offer) {
+    match shard.pool.take(offer.intended) {
+        Taken::ByOld => {}
+        Taken::ByNew(number) => {
+            let turns = shard.pool.make(number, offer.intended);
+            users.spawn_local(user::serve(Rc::clone(shard), number, turns));
+        }
+        Taken::Not => {
+            let asked = offer.asked + 1;
+            let next = &start.others[(start.number + 1) % start.shards];
+            if asked >= start.shards || next.send(Order::Offer(Offer { asked, ..offer })).is_err() {
+                shard.recorder.borrow_mut().drop_turn(offer.intended);
+            }
+        }
+    }
+}
+
+/// This shard's part of the turns of an open load.
+#[derive(Default)]
+struct Coming {
+    moments: Option<std::iter::StepBy<std::iter::Skip<Moments>>>,
+    from: Nanos,
+    next: Option<Nanos>,
+}
+
+impl Coming {
+    fn of(start: &Start, level: usize, from: Nanos) -> Self {
+        let all = start.plan.moments(level);
+        let mut moments = all.map(|all| all.skip(start.number).step_by(start.shards));
+        let next = moments.as_mut().and_then(Iterator::next).map(|moment| from + moment);
+        Self { moments, from, next }
+    }
+
+    /// Waits for the next one, and gives its intended start.
+    async fn next(&mut self) -> Nanos {
+        let Some(intended) = self.next else { return std::future::pending().await };
+        tokio::time::sleep_until(clock::instant(intended).into()).await;
+        self.next = self.moments.as_mut().and_then(Iterator::next).map(|moment| self.from + moment);
+        intended
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use statrs::distribution::{Binomial, DiscreteCDF};
+use statrs::distribution::{Binomial, DiscreteCDF, Poisson};
 
 use super::Translation;
-use crate::scenario::{Accounts, Scenario, Target};
+use crate::scenario::{Accounts, Scenario, Target, Times};
 
 /// The mean number of tokens after which a user cancels who cancels at all.
 const CANCELLED_TOKENS: f64 = 10.5;
@@ -86,15 +86,17 @@ impl Forecast {
         for (index, tier) in load.tiers.iter().enumerate() {
             // Nobody turns faster than in a millisecond.
             let turn = if think.is_zero() { assumed.turn.max(Duration::from_millis(1)) } else { assumed.turn };
-            let wish = Translation { users: tier.users, think, turn };
+            let wish = Translation { users: tier.users, think, turn, rate: tier.rate };
             let rate = wish.turns_per_second();
-            let held = steady(index, rate).clamp(load.steady, load.steady_max);
+            let Times { settle, arrive, steady: least, steady_max } = tier.times;
+            let held = steady(index, rate).clamp(least, steady_max.max(least));
             let before = tiers.last().map_or(0.0, |tier| tier.wish.turns_per_second());
             // Newcomers come evenly; the load goes on while the measured turns end.
-            turns += f64::midpoint(before, rate) * load.ramp.as_secs_f64();
-            turns += rate * (held + assumed.turn).as_secs_f64();
-            shortest += load.ramp + held + assumed.turn;
-            longest += load.ramp + load.steady_max + scenario.timeouts.turn;
+            let whole = settle + held;
+            turns += f64::midpoint(before, rate) * arrive.as_secs_f64();
+            turns += rate * (whole.saturating_sub(arrive) + assumed.turn).as_secs_f64();
+            shortest += whole + assumed.turn;
+            longest += settle + steady_max.max(least) + scenario.timeouts.turn;
             tiers.push(TierForecast { wish, streams_peak: peak(&wish), steady: held });
         }
         let users = scenario.peak();
@@ -131,6 +133,10 @@ impl Forecast {
 
 /// Each user is in a turn with the same probability, independently of the others.
 fn peak(wish: &Translation) -> u64 {
+    if wish.rate.is_some() {
+        // Streams of turns that come at random, each of which lasts as long as it lasts, are Poisson distributed.
+        return Poisson::new(wish.streams()).map_or(0, |streams| streams.inverse_cdf(0.999)).min(u64::from(wish.users));
+    }
     let share = wish.streams() / f64::from(wish.users.max(1));
     Binomial::new(share.clamp(0.0, 1.0), u64::from(wish.users)).map_or(0, |in_flight| in_flight.inverse_cdf(0.999))
 }

@@ -46,6 +46,8 @@ pub struct Delta {
     pub in_flight: u64,
     /// Turns begun.
     pub started: u64,
+    /// Turns that nobody was free for.
+    pub dropped: u64,
     /// Turns ended.
     pub turns: u64,
     /// Of them, those that failed.
@@ -89,6 +91,7 @@ impl Delta {
         self.users += other.users;
         self.in_flight += other.in_flight;
         self.started += other.started;
+        self.dropped += other.dropped;
         self.turns += other.turns;
         self.errors += other.errors;
         self.tokens += other.tokens;

@@ -40,6 +40,10 @@ pub struct Totals {
     pub retries: u64,
     /// Streams taken up again after they had broken off.
     pub resumes: u64,
+    /// Turns after which the deployment wanted to be left alone for a while.
+    pub told_to_wait: u64,
+    /// Of them, those after which it was.
+    pub waited: u64,
     /// Words of whole texts that never arrived as tokens.
     pub late: u64,
     /// Turns whose whole reply was held against what was sent.
@@ -58,6 +62,8 @@ impl Totals {
         self.tokens += other.tokens;
         self.retries += other.retries;
         self.resumes += other.resumes;
+        self.told_to_wait += other.told_to_wait;
+        self.waited += other.waited;
         self.late += other.late;
         self.checked += other.checked;
         self.flaws.merge(&other.flaws);
@@ -350,6 +356,22 @@ impl Recorder {
         self.delta.started += 1;
         self.delta.in_flight += 1;
         place
+    }
+
+    /// A turn was meant to begin, and nobody was free to speak it.
+    pub fn drop_turn(&mut self, intended: Nanos) {
+        let place = Place(self.tier_at(intended).map(|(tier, from)| (tier, intended - from)));
+        let totals = self.totals(place);
+        totals.intended += 1;
+        totals.dropped += 1;
+        self.delta.dropped += 1;
+    }
+
+    /// The deployment wants to be left alone by a user, who obeys or does not.
+    pub fn told_to_wait(&mut self, place: Place, obeys: bool) {
+        let totals = self.totals(place);
+        totals.told_to_wait += 1;
+        totals.waited += u64::from(obeys);
     }
 
     /// Tokens arrived, `lag` before they were read; `kernel` tells whose stamp says so.

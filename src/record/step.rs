@@ -25,6 +25,14 @@ pub enum Step {
     PageLoad,
     /// A bearer token is renewed in the middle of the run, as part of a turn.
     Renewal,
+    /// Earlier conversations are read.
+    History,
+    /// A turn is cancelled: from the cancel to the turn's end.
+    Cancel,
+    /// A reply whose connection was lost is taken up again: from the loss to the first that comes.
+    Resume,
+    /// The user leaves.
+    Leave,
 }
 
 /// How often a step was done, how it ended and how long it took where it succeeded.

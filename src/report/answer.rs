@@ -101,7 +101,7 @@ fn open(result: &RunResult, texts: &Texts) -> String {
 }
 
 fn limit(result: &RunResult, texts: &Texts) -> String {
-    let Capacity { users, not_passed } = result.capacity;
+    let Capacity { users, not_passed, .. } = result.capacity;
     let first = result.tiers.iter().find(|tier| Some(tier.users) == not_passed);
     let who = who(result, texts);
     let carried = users.map(|users| words::number(u64::from(users)));

@@ -80,6 +80,14 @@ pub fn sentence(texts: &Texts, reason: &Reason) -> String {
         Reason::Spoilt { budget, turns } => {
             say(texts, "reason-spoilt", &[("budget", words::budget(texts, budget)), ("turns", words::number(*turns))])
         }
+        Reason::Dropped { budget, turns, of } => {
+            let arguments = [
+                ("budget", words::budget(texts, budget)),
+                ("turns", words::number(*turns)),
+                ("of", words::number(*of)),
+            ];
+            say(texts, "reason-dropped", &arguments)
+        }
         Reason::TraceIncomplete { budget, share } => {
             let arguments = [("budget", words::budget(texts, budget)), ("share", words::share(*share))];
             say(texts, "reason-trace-incomplete", &arguments)

@@ -189,6 +189,10 @@ pub(super) fn step(texts: &Texts, step: Step) -> String {
         Step::Login => "step-login",
         Step::PageLoad => "step-page-load",
         Step::Renewal => "step-renewal",
+        Step::History => "step-history",
+        Step::Cancel => "step-cancel",
+        Step::Resume => "step-resume",
+        Step::Leave => "step-leave",
     })
 }
 

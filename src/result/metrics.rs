@@ -69,6 +69,8 @@ impl From<&Totals> for Counts {
             errors: totals.outcomes.errors(),
             tokens: totals.tokens,
             retries: totals.retries,
+            told_to_wait: totals.told_to_wait,
+            waited: totals.waited,
             resumes: totals.resumes,
             late_tokens: totals.late,
             checked: totals.checked,

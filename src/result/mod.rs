@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::grade::Verdict;
+pub use crate::grade::{Role, Verdict};
 use crate::metric::Metric;
 pub use crate::record::{
     Event, EventKind, Gap, Gauge, IndexAudit, IndexFinding, IndexProblem, Limit, LimitSource, Missing, Point,
@@ -48,6 +48,9 @@ pub struct RunResult {
     pub comparable: bool,
     /// The users that the run is about: those of the largest tier that was planned.
     pub asked: u32,
+    /// Of an open load: the turns a second that the run is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub asked_rate: Option<f64>,
     /// The verdict of that tier; where a tier carries an expectation, the worst of it and of every
     /// expectation that was not met.
     pub verdict: Verdict,
@@ -74,6 +77,22 @@ pub struct RunResult {
     pub steps: BTreeMap<Step, StepResult>,
     /// A point a second.
     pub timeline: Vec<TimelinePoint>,
+}
+
+impl RunResult {
+    /// Whether the run's verdict rests on a tier: the largest one, or the usual load before a crowd and after it.
+    pub fn is_about(&self, role: Role, users: u32, rate: Option<f64>) -> bool {
+        match role {
+            Role::Step | Role::Rise | Role::Soak => users == self.asked && rate == self.asked_rate,
+            Role::Recovery => true,
+            Role::Usual | Role::Spike => false,
+        }
+    }
+
+    /// The tier on which the verdict rests, if it was reached.
+    pub fn asked_tier(&self) -> Option<&TierResult> {
+        self.tiers.iter().rfind(|tier| self.is_about(tier.role, tier.users, tier.rate))
+    }
 }
 
 /// What made a result.
@@ -116,16 +135,22 @@ pub enum End {
 }
 
 /// The answer to "how many users does it carry?".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     /// The largest tier that passed, with every smaller one; `None`: not even the smallest did.
     pub users: Option<u32>,
     /// The smallest tier above it that did not pass; `None`: none was seen, so the capacity may be more.
     pub not_passed: Option<u32>,
+    /// Of an open load: the turns a second that passed; `users` is the most that there may have been then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<f64>,
+    /// Of an open load: those above it that did not pass.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate_not_passed: Option<f64>,
 }
 
 /// Counts of turns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Turns that the load model wanted.
     pub intended: u64,
@@ -144,6 +169,12 @@ pub struct Counts {
     /// Streams taken up again after they had broken off.
     #[serde(default)]
     pub resumes: u64,
+    /// Turns after which the deployment said for how long it wants to be left alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub told_to_wait: u64,
+    /// Of them, those after which the user did wait so long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waited: u64,
     /// Words of whole texts that never arrived as tokens: somebody subscribed late.
     #[serde(default)]
     pub late_tokens: u64,
@@ -155,11 +186,21 @@ pub struct Counts {
     pub flaws: Flaws,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// One tier.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TierResult {
-    /// Concurrent users.
+    /// Concurrent users; of an open load the most that there may be.
     pub users: u32,
+    /// Turns a second that an open load was to have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<f64>,
+    /// What the tier is for.
+    #[serde(skip_serializing_if = "Role::is_step", default)]
+    pub role: Role,
     /// The least verdict that is good enough here, where the scenario says so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expect: Option<Verdict>,

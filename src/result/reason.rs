@@ -84,6 +84,15 @@ pub enum Reason {
         /// The share that was not found.
         share: f64,
     },
+    /// Turns found no free user and were never spoken: latencies of the others say too little.
+    Dropped {
+        /// The budget.
+        budget: String,
+        /// So many turns.
+        turns: u64,
+        /// Of so many.
+        of: u64,
+    },
     /// The steady phase of the tier was not run to its end.
     CutShort,
     /// There is no budget.

@@ -3,6 +3,7 @@
 //! Everything may be left out but the number of users; texts are read later, so that every problem
 //! can be told at once.
 
+mod load;
 mod probe;
 mod protocol;
 
@@ -13,8 +14,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::grade::Verdict;
 use crate::lang::Lang;
+pub use load::{
+    Do, Expectation, JourneySection, LinearSection, LoadSection, OpenSection, RiskSection, SoakSection, SpikeSection,
+    StepSection, TierSection, UserJourneySection,
+};
 pub use probe::{
     HealthSection, MongoSection, Preset, ProbeSection, ProcessSection, PrometheusSection, QuerySection, RedisSection,
 };
@@ -43,8 +47,11 @@ pub struct ScenarioFile {
     pub target: TargetSection,
     /// Who the users are, where the deployment wants logins.
     pub accounts: AccountsSection,
-    /// What one user does.
+    /// What users say, and how they think.
     pub journey: JourneySection,
+    /// What users do, as several ways of which the seed gives each user one. Without it everybody loads the page, where
+    /// the profile has one, and says one thing after the other.
+    pub journeys: Vec<UserJourneySection>,
     /// How many users there are, and for how long.
     pub load: LoadSection,
     /// The tiers one by one, with expectations and budgets of their own. With `load.users` and its
@@ -159,82 +166,6 @@ pub struct AccountsSection {
     pub register: Option<bool>,
     /// Logins and registrations a second, before the first tier; 5 without it.
     pub login_rate: Option<f64>,
-}
-
-/// What one user does.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct JourneySection {
-    /// The most turns of a conversation; the next one begins without history. 4 without it.
-    pub turns: Option<u32>,
-    /// Between turns: a duration, or a distribution such as `lognormal 15s 45s` (median, 95th
-    /// percentile), which it is without this.
-    pub think: Option<String>,
-    /// The share of turns that the user cancels in the middle of the reply, such as `5%`.
-    pub cancel_share: Option<Text>,
-    /// What users say: the bundled conversations `en`, `ko` or `mixed` (which it is without this), or
-    /// a file of yours ending in .jsonl with a conversation a line, `{"turns": ["..", ".."]}`.
-    /// Relative to this file.
-    pub prompts: Option<String>,
-}
-
-/// How many users there are, and for how long.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LoadSection {
-    /// Concurrent users; the tiers 50, 100, 500, 1000, 2000 and 5000 below come first.
-    pub users: Option<u32>,
-    /// The tiers themselves, rising.
-    pub tiers: Option<Vec<u32>>,
-    /// People who have an account; with active_share the other way to ask.
-    pub headcount: Option<u32>,
-    /// The share of the headcount that chats at once, such as `25%`.
-    pub active_share: Option<Text>,
-    /// Over how long the new users of a tier come; 20s without it.
-    pub ramp: Option<String>,
-    /// The least length of a tier's steady phase; 60s without it.
-    pub steady: Option<String>,
-    /// The greatest, where the budgets want more samples; 180s without it.
-    pub steady_max: Option<String>,
-    /// Threads that carry users; without it the cores, less one where the mock runs here too.
-    pub shards: Option<u32>,
-}
-
-/// One tier.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TierSection {
-    /// Concurrent users.
-    pub users: u32,
-    /// The least verdict that is good enough here: the run passes if this tier is at least that good.
-    #[serde(default)]
-    #[schemars(with = "Expectation")]
-    pub expect: Option<Expectation>,
-    /// Budgets of this tier, in the place of those for every tier of the same metric and statistic.
-    #[serde(default)]
-    pub budgets: BudgetsSection,
-}
-
-/// What may be expected of a tier. Not to know is never good enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Expectation {
-    /// Every budget is proved to hold.
-    Pass,
-    /// No budget is proved to fail.
-    Warn,
-    /// Whatever is decided.
-    Fail,
-}
-
-impl From<Expectation> for Verdict {
-    fn from(expectation: Expectation) -> Self {
-        match expectation {
-            Expectation::Pass => Self::Pass,
-            Expectation::Warn => Self::Warn,
-            Expectation::Fail => Self::Fail,
-        }
-    }
 }
 
 /// The embedded reference deployment.

@@ -4,6 +4,7 @@ mod budget;
 pub mod file;
 mod guard;
 mod journey;
+mod load;
 mod place;
 mod probe;
 mod prompts;
@@ -15,13 +16,13 @@ mod template;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mock_llm::distribution::Written;
 use serde::Serialize;
 
 pub use budget::{Budget, BudgetMetric, Limit, Spoilt, Statistic, default_budgets, parse_share};
 pub use file::WhiteSpace;
 pub use guard::AbortOn;
 pub use journey::{After, Disturb, Disturbance, Journey, JourneyStep, Risk, Turns};
+pub use load::{Arrivals, Load, Process, Role, Shape, Tier, Times};
 pub use mock_llm::Problem;
 pub use place::{Place, Places};
 pub use probe::{MongoProbe, Probes, ProcessProbe, PrometheusProbe, Which, librechat_queries};
@@ -33,8 +34,6 @@ pub use protocol::{
 pub use read::{Written as WrittenScenario, Wrong, read, schema};
 pub use target::{Accounts, Reference, Target, is_private, plain_url};
 pub use template::Template;
-
-use crate::grade::Verdict;
 
 /// The ladder of `--users`: the tiers below the number that was asked for.
 pub const LADDER: [u32; 6] = [50, 100, 500, 1_000, 2_000, 5_000];
@@ -80,45 +79,10 @@ pub struct Scenario {
     pub shards: usize,
 }
 
-/// How many users, and what they do.
-#[derive(Debug, Clone, Serialize)]
-pub struct Load {
-    /// The tiers, rising.
-    pub tiers: Vec<Tier>,
-    /// Over how long the new users of a tier come.
-    #[serde(rename = "ramp_s", serialize_with = "seconds")]
-    pub ramp: Duration,
-    /// The least length of a tier's steady phase.
-    #[serde(rename = "steady_s", serialize_with = "seconds")]
-    pub steady: Duration,
-    /// The greatest length of it, where the budgets want more samples.
-    #[serde(rename = "steady_max_s", serialize_with = "seconds")]
-    pub steady_max: Duration,
-    /// Between a turn's end and the next turn's intended start.
-    pub think: Written,
-    /// The most turns of a conversation; the next one begins without history.
-    pub turns: u32,
-    /// What users say.
-    pub prompts: Prompts,
-    /// The share of turns that the user cancels in the middle of the reply.
-    pub cancel_share: f64,
-}
-
-/// A number of concurrent users that is held for a while.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Tier {
-    /// Concurrent users.
-    pub users: u32,
-    /// The least verdict that is good enough here, where the scenario says so.
-    pub expect: Option<Verdict>,
-    /// What must hold here.
-    pub budgets: Vec<Budget>,
-}
-
 impl Scenario {
     /// The most users at once.
     pub fn peak(&self) -> u32 {
-        self.load.tiers.last().map_or(0, |tier| tier.users)
+        self.load.peak()
     }
 }
 

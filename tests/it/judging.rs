@@ -23,7 +23,7 @@ fn judged(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> RunResul
 }
 
 fn plan(users: u32, budgets: &[Budget]) -> Tier {
-    Tier { users, expect: None, budgets: budgets.to_vec() }
+    Tier { users, rate: None, role: Role::Step, times: Times::default(), expect: None, budgets: budgets.to_vec() }
 }
 
 fn verdict(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> Verdict {

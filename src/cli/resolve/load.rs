@@ -6,11 +6,11 @@ use std::time::Duration;
 use mock_llm::distribution::{Distribution, Unit, Written};
 use mock_llm::unknown;
 
-use super::{LONGEST, Problems};
+use super::{LONGEST, Problems, journey, shape};
 use crate::cli::overlay::Wish;
 use crate::grade::Verdict;
-use crate::scenario::file::{BudgetsSection, LoadSection, Text};
-use crate::scenario::{Budget, BudgetMetric, Load, Prompts, Tier, default_budgets, ladder, parse_share};
+use crate::scenario::file::{BudgetsSection, LoadSection, Text, TierSection};
+use crate::scenario::{Budget, BudgetMetric, Load, Prompts, Role, Tier, Times, default_budgets, ladder, parse_share};
 
 /// `traced` tells whether turns will be found in the journal of our mock.
 pub(super) fn load(wish: &Wish, traced: bool, problems: &mut Problems<'_>) -> Load {
@@ -40,8 +40,15 @@ pub(super) fn load(wish: &Wish, traced: bool, problems: &mut Problems<'_>) -> Lo
     if turns == 0 {
         problems.add("journey.turns", "should be 1 or more");
     }
+    let usual = Times { arrive: ramp, settle: ramp, steady, steady_max };
+    let shape = shape::shape(wish, problems);
+    let (arrivals, rates, max_users) = shape::arrivals(wish, problems);
+    let amounts = if arrivals.is_closed() { closed(wish, problems) } else { rates };
+    let sizes = shape::sizes(wish, &shape, amounts, usual, &arrivals, max_users, problems);
     Load {
-        tiers: tiers(wish, traced, problems),
+        tiers: tiers(wish, traced, sizes, problems),
+        shape,
+        arrivals,
         ramp,
         steady,
         steady_max,
@@ -49,10 +56,12 @@ pub(super) fn load(wish: &Wish, traced: bool, problems: &mut Problems<'_>) -> Lo
         turns,
         prompts: prompts(journey.prompts.as_deref(), problems),
         cancel_share,
+        journeys: journey::journeys(wish, problems),
+        obey_retry_after: journey.obey_retry_after.unwrap_or(true),
     }
 }
 
-fn share(text: &Option<Text>, path: &str, default: f64, problems: &mut Problems<'_>) -> f64 {
+pub(super) fn share(text: &Option<Text>, path: &str, default: f64, problems: &mut Problems<'_>) -> f64 {
     text.as_ref().and_then(|text| problems.take(path, parse_share(&text.0))).unwrap_or(default)
 }
 
@@ -71,38 +80,68 @@ fn prompts(name: Option<&str>, problems: &mut Problems<'_>) -> Prompts {
     problems.take("journey.prompts", read).unwrap_or_else(fallback)
 }
 
-fn tiers(wish: &Wish, traced: bool, problems: &mut Problems<'_>) -> Vec<Tier> {
+/// A tier before its budgets: how large it is, what for, and for how long.
+pub(super) struct Size {
+    pub(super) users: u32,
+    pub(super) rate: Option<f64>,
+    pub(super) role: Role,
+    pub(super) times: Times,
+}
+
+impl Size {
+    /// Whether a section of the file describes this tier.
+    fn is_of(&self, section: &TierSection) -> bool {
+        match self.rate {
+            Some(rate) => section.rate == Some(rate),
+            None => section.users == Some(self.users),
+        }
+    }
+}
+
+fn tiers(wish: &Wish, traced: bool, sizes: Vec<Size>, problems: &mut Problems<'_>) -> Vec<Tier> {
     let sections = &wish.file.tiers;
     for (index, section) in sections.iter().enumerate() {
-        if sections[..index].iter().any(|before| before.users == section.users) {
+        match (section.users, section.rate) {
+            (Some(_), None) | (None, Some(_)) => {}
+            _ => problems.add(&format!("tiers[{index}]"), "say users, or rate with [load.open]"),
+        }
+        let is_same = |before: &TierSection| before.users == section.users && before.rate == section.rate;
+        if sections[..index].iter().any(is_same) {
             problems.add(&format!("tiers[{index}].users"), "another tier has as many users");
         }
     }
     let common = budgets(wish, traced, problems);
-    let sizes = sizes(wish, problems);
     // Where flags say how many, tiers of the file may be left out; where the file says it, none is.
-    let strays = (0..sections.len()).filter(|index| !sizes.contains(&sections[*index].users));
-    for index in strays.filter(|_| !wish.is_typed(&["load.users", "load.tiers", "load.headcount"])) {
-        problems.add(&format!("tiers[{index}].users"), "is none of the tiers that [load] asks for");
+    let typed = wish.is_typed(&["load.users", "load.tiers", "load.headcount", "load.open.rates"]);
+    for (index, section) in sections.iter().enumerate() {
+        if !typed && !sizes.iter().any(|size| size.is_of(section)) {
+            problems.add(&format!("tiers[{index}].users"), "is none of the tiers that [load] asks for");
+        }
     }
     // Each problem of a budget once, not once a tier.
     let own: Vec<Vec<Budget>> = (0..sections.len())
         .map(|index| written(&sections[index].budgets, &format!("tiers[{index}].budgets"), problems))
         .collect();
     let typed: Vec<Budget> = wish.budgets.iter().filter_map(|text| Budget::parse(text).ok()).collect();
-    let tier = |users: u32| {
-        let index = sections.iter().position(|section| section.users == users);
+    let tier = |size: Size| {
+        let index = sections.iter().position(|section| size.is_of(section));
         let mut budgets = common.clone();
         override_with(&mut budgets, index.map_or(&[], |index| &own[index]));
         override_with(&mut budgets, &typed);
         budgets.sort_by_key(|budget| budget.metric);
-        Tier { users, expect: index.and_then(|index| sections[index].expect).map(Verdict::from), budgets }
+        let expect = index.and_then(|index| sections[index].expect).map(Verdict::from);
+        let Size { users, rate, role, times } = size;
+        Tier { users, rate, role, times, expect, budgets }
     };
     sizes.into_iter().map(tier).collect()
 }
 
-/// How many users the tiers have.
-fn sizes(wish: &Wish, problems: &mut Problems<'_>) -> Vec<u32> {
+/// How many users the tiers of a closed load have.
+fn closed(wish: &Wish, problems: &mut Problems<'_>) -> Vec<f64> {
+    users_of(wish, problems).into_iter().map(f64::from).collect()
+}
+
+fn users_of(wish: &Wish, problems: &mut Problems<'_>) -> Vec<u32> {
     let LoadSection { users, tiers, headcount, active_share, .. } = &wish.file.load;
     let given = [users.is_some(), tiers.is_some(), headcount.is_some()];
     if given.iter().filter(|given| **given).count() > 1 {
@@ -111,7 +150,7 @@ fn sizes(wish: &Wish, problems: &mut Problems<'_>) -> Vec<u32> {
     if active_share.is_some() && headcount.is_none() {
         problems.add("load.active_share", "is for --headcount (load.headcount)");
     }
-    let sections: Vec<u32> = wish.file.tiers.iter().map(|tier| tier.users).collect();
+    let sections: Vec<u32> = wish.file.tiers.iter().filter_map(|tier| tier.users).collect();
     let listed = match tiers {
         Some(tiers) => Some(("load.tiers", tiers.clone())),
         None if given == [false; 3] && !sections.is_empty() => Some(("tiers", sections)),
@@ -142,7 +181,8 @@ fn sizes(wish: &Wish, problems: &mut Problems<'_>) -> Vec<u32> {
     if users == 0 {
         problems.add(path, "0 users make no load; ask for 1 or more");
     }
-    ladder(users)
+    // Only steps have smaller ones before them.
+    if shape::is_steps(wish) { ladder(users) } else { vec![users] }
 }
 
 /// The budgets for every tier: those that were written, or the default ones; the last of a metric

@@ -1,8 +1,10 @@
 //! From what was written to what is meant: every problem at once, before anything runs.
 
+mod journey;
 mod load;
 mod probe;
 mod secrets;
+mod shape;
 mod target;
 
 use std::path::PathBuf;
@@ -93,7 +95,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
     let traced = !real_model && target.as_ref().is_some_and(Target::has_mock);
     let load = load::load(&wish, traced, &mut problems);
     if let (Some(Target::LibreChat { .. }), For::Running) = (&target, what_for) {
-        let peak = load.tiers.last().map_or(0, |tier| tier.users);
+        let peak = load.peak();
         secrets.accounts = secrets::accounts(file, peak, &secrets, &mut problems);
     }
     let login_rate = file.accounts.login_rate.unwrap_or(5.0);

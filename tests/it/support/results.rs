@@ -210,7 +210,7 @@ pub(crate) fn turns(seed: u64, steady: Duration, rate: f64, ttft_us: f64) -> Vec
 
 /// The tiers of a run, with the default budgets.
 pub(crate) fn planned(users: &[u32]) -> Vec<Tier> {
-    users.iter().map(|users| Tier { users: *users, expect: None, budgets: default_budgets(false) }).collect()
+    users.iter().map(|users| tier_of(*users, default_budgets(false))).collect()
 }
 
 /// A tier of the same turns, found in the mock's journal: `before` microseconds before the LLM and ten more a token.
@@ -331,7 +331,7 @@ pub(crate) fn samples() -> Vec<(&'static str, RunResult)> {
     let near = turns(4, steady, 5.2, 700_000.0);
     let few = turns(5, steady, 0.3, 260_000.0);
     let asked = planned(&[50, 100]);
-    let in_advance = [50, 100].map(|users| Tier { users, expect: None, budgets: default_budgets(true) });
+    let in_advance = [50, 100].map(|users| tier_of(users, default_budgets(true)));
     let make = |tiers: Vec<TierResult>, planned: &[Tier], change: &dyn Fn(&mut RunResult)| {
         let mut result = result(tiers);
         change(&mut result);
