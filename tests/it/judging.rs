@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson};
 
-use crate::support::results::{Simulated, fails, lognormal, result, tier, turns};
+use crate::support::results::{Simulated, fails, lognormal, result, tier, tier_of, turns};
 
 /// A whole result of one tier, judged.
 fn judged(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> RunResult {
@@ -23,7 +23,7 @@ fn judged(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> RunResul
 }
 
 fn plan(users: u32, budgets: &[Budget]) -> Tier {
-    Tier { users, rate: None, role: Role::Step, times: Times::default(), expect: None, budgets: budgets.to_vec() }
+    tier_of(users, budgets.to_vec())
 }
 
 fn verdict(steady: Duration, turns: &[Simulated], budgets: &[Budget]) -> Verdict {

@@ -19,11 +19,16 @@ use capacity_check::result::{
     Calibration, Capacity, Counts, End, GeneratorResult, Machine, Reason, RunResult, SCHEMA_VERSION, TargetInfo,
     TierGenerator, TierResult, Tool, TraceResult, failed_metrics, metrics, steps_of, tier_trace,
 };
-use capacity_check::scenario::{Budget, Tier, default_budgets};
+use capacity_check::scenario::{Budget, Role, Tier, Times, default_budgets};
 use capacity_check::verdict::judge;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+
+/// An ordinary tier with budgets.
+pub(crate) fn tier_of(users: u32, budgets: Vec<Budget>) -> Tier {
+    Tier { users, rate: None, role: Role::Step, times: Times::default(), expect: None, budgets }
+}
 
 /// One simulated turn: time to first token, gaps and whether it failed.
 pub(crate) struct Simulated {
@@ -77,6 +82,8 @@ pub(crate) fn recorded(steady: Duration, turns: &[Simulated]) -> TierRecord {
 pub(crate) fn tier(users: u32, from_s: f64, steady: Duration, turns: &[Simulated]) -> TierResult {
     let record = recorded(steady, turns);
     TierResult {
+        rate: None,
+        role: Role::Step,
         users,
         expect: None,
         verdict: Verdict::Inconclusive,
@@ -125,6 +132,7 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
         }
     }
     RunResult {
+        asked_rate: None,
         schema_version: SCHEMA_VERSION,
         tool: Tool { name: "capacity-check".to_owned(), version: "0.1.0".to_owned() },
         scenario: serde_json::json!({ "name": "simulated", "seed": 1, "fail_on_warn": false, "load": { "turns": 4 } }),
@@ -143,7 +151,7 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
         verdict: Verdict::Inconclusive,
         reasons: Vec::new(),
         end: End::Finished,
-        capacity: Capacity { users: None, not_passed: None },
+        capacity: Capacity::default(),
         timeline: timeline(&tiers),
         tiers,
         totals,
