@@ -81,6 +81,17 @@ if [ -z "$redis" ]; then
 fi
 export CAPACITY_CHECK_REDIS="$redis"
 
+# Node, and the packages of the chat servers in it. No script of a package is run.
+{ command -v node && command -v npm; } >/dev/null || install nodejs npm
+CAPACITY_CHECK_NODE="$(command -v node)"
+export CAPACITY_CHECK_NODE
+for folder in fixtures/*-server; do
+  # npm writes this file last.
+  if [ ! "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]; then
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund)
+  fi
+done
+
 command -v cargo >/dev/null || {
   echo "tests/run.sh: no cargo found; install the Rust toolchain first (README.md, 'What you need')" >&2
   exit 1

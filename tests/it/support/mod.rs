@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 pub(crate) mod golden;
 pub(crate) mod nginx;
+pub(crate) mod node;
 pub(crate) mod results;
 pub(crate) mod stores;
 
