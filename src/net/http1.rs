@@ -16,8 +16,9 @@ use bytes::{Buf, Bytes};
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connect::{ConnectError, ConnectTimes, Endpoint, Stream};
-use super::framing::{self, Body, HEAD, Head, Malformed};
+use super::connect::Stream;
+use super::framing::{self, Body, HEAD, Head};
+use super::http::{HttpError, Progress};
 use super::socket::Traffic;
 use super::stamp::ReadStamp;
 use crate::clock::Nanos;
@@ -28,7 +29,7 @@ thread_local! {
 }
 
 /// One keep-alive connection.
-pub struct HttpConnection {
+pub(super) struct Http1 {
     stream: Stream,
     traffic: Rc<Traffic>,
     /// What is left of the newest request, until all of it was sent.
@@ -43,56 +44,17 @@ pub struct HttpConnection {
     body: Body,
     /// Whether another request may follow it.
     keep_alive: bool,
-    /// How long connecting took.
-    pub times: ConnectTimes,
 }
 
-/// What went wrong on an open connection.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// Closed by the peer before a response's head was whole.
-    #[error("the connection was closed before a response")]
-    Closed,
-    /// Closed by the peer in the middle of a response.
-    #[error("the connection was closed in the middle of the response")]
-    Truncated,
-    /// Reset by the peer.
-    #[error("the connection was reset")]
-    Reset,
-    /// Not HTTP/1.1 as the standard has it.
-    #[error("not HTTP/1.1: {0}")]
-    Protocol(String),
-}
-
-impl From<Malformed> for HttpError {
-    fn from(Malformed(what): Malformed) -> Self {
-        Self::Protocol(what)
-    }
-}
-
-/// Whether more of a body may come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// It may.
-    More,
-    /// It was the last of it.
-    End,
-}
-
-impl HttpConnection {
-    /// Connects to an endpoint.
-    ///
-    /// # Errors
-    /// What failed: name, TCP, TLS or the time limit.
-    pub async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
-        let (stream, traffic, times) = endpoint.connect().await?;
+impl Http1 {
+    /// On a stream that has just been connected.
+    pub(super) fn new(stream: Stream, traffic: Rc<Traffic>) -> Self {
         let (wire, body) = (Vec::new(), Body::Over);
-        Ok(Self { stream, traffic, unsent: None, refused: None, interim: None, wire, body, keep_alive: true, times })
+        Self { stream, traffic, unsent: None, refused: None, interim: None, wire, body, keep_alive: true }
     }
 
-    /// Whether another request can be sent: the peer has not closed and the last response was
-    /// read to its end. Looks at the socket, does not wait.
-    pub fn is_usable(&mut self) -> bool {
+    /// Looks at the socket, does not wait.
+    pub(super) fn is_usable(&mut self) -> bool {
         let idle = self.keep_alive && self.unsent.is_none() && self.wire.is_empty() && self.body == Body::Over;
         let cx = &mut Context::from_waker(Waker::noop());
         // Whatever there is to read now, an end among it, was not asked for.
@@ -103,7 +65,7 @@ impl HttpConnection {
     ///
     /// # Errors
     /// What broke on the way.
-    pub async fn send(&mut self, request: &Request<Bytes>) -> Result<Response<()>, HttpError> {
+    pub(super) async fn send(&mut self, request: &Request<Bytes>) -> Result<Response<()>, HttpError> {
         self.traffic.first_write.set(None);
         (self.unsent, self.refused, self.interim) = (Some(framing::write(request)), None, None);
         poll_fn(|cx| {
@@ -119,28 +81,28 @@ impl HttpConnection {
     }
 
     /// Whether nothing at all has come in answer to the newest request.
-    pub fn is_unanswered(&self) -> bool {
+    pub(super) fn is_unanswered(&self) -> bool {
         self.interim.is_none() && self.wire.is_empty()
     }
 
     /// Whether something was read that nobody has taken yet.
-    pub fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         !self.wire.is_empty()
     }
 
     /// When the newest request's first byte was handed to the socket.
-    pub fn sent_at(&self) -> Option<Nanos> {
+    pub(super) fn sent_at(&self) -> Option<Nanos> {
         self.traffic.first_write.get()
     }
 
     /// When the newest read arrived.
-    pub fn stamp(&self) -> ReadStamp {
+    pub(super) fn stamp(&self) -> ReadStamp {
         self.traffic.stamp.get()
     }
 
     /// Hands what has come of the response's body to `take`, piece by piece, with the stamp of the read that brought
     /// it. Reads at most once. Once `take` has had enough, the rest waits for the next call.
-    pub fn poll_body(
+    pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
         mut take: impl FnMut(&[u8], ReadStamp) -> ControlFlow<()>,
