@@ -161,6 +161,9 @@ pub(crate) struct RunArgs {
     /// Accept any certificate; said in the result.
     #[arg(long, help_heading = "Target")]
     pub(crate) insecure: bool,
+    /// Speak HTTP/1.1 to the target, even where it offers HTTP/2.
+    #[arg(long, help_heading = "Target")]
+    pub(crate) http1: bool,
 
     /// For TCP and TLS together. [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Target")]

@@ -170,6 +170,7 @@ impl Wish {
         lay.over(&mut target.api_key_env, args.api_key_env.clone(), "target.api_key_env", "--api-key-env");
         lay.over(&mut target.ca_file, args.ca_file.clone(), "target.ca_file", "--ca-file");
         lay.over(&mut target.insecure, yes(args.insecure), "target.insecure", "--insecure");
+        lay.over(&mut target.http1, yes(args.http1), "target.http1", "--http1");
         lay.over(&mut target.white_space, args.white_space, "target.white_space", "--white-space");
         lay.over(&mut target.real_model, yes(args.real_model), "target.real_model", "--real-model");
         let (connect, stall, turn) = (&args.connect_timeout, &args.stall_timeout, &args.turn_timeout);

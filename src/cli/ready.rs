@@ -18,7 +18,7 @@ use crate::account::Credentials;
 use crate::driver::librechat::{LibreChat, Offer};
 use crate::driver::openai::OpenAi;
 use crate::driver::{Driver, Limits};
-use crate::net::{Endpoint, TlsSettings, client_config, shared_client};
+use crate::net::{Alpn, Endpoint, TlsSettings, client_config, shared_client};
 use crate::record::Steps;
 use crate::result::TargetInfo;
 use crate::scenario::{Accounts, Scenario, Target};
@@ -251,7 +251,9 @@ impl Way<'_> {
     }
 
     fn endpoint(&self, base: &Url) -> Result<Endpoint, Failed> {
-        Endpoint::new(base, &self.tls, self.limits().connect).map_err(|error| Failed::Usage(error.to_string()))
+        let endpoint = Endpoint::new(base, &self.tls, self.limits().connect);
+        let offer = if self.scenario.http1 { Alpn::Http1 } else { Alpn::Http2 };
+        endpoint.map(|endpoint| endpoint.offering(offer)).map_err(|error| Failed::Usage(error.to_string()))
     }
 
     fn admin(&self, admin: Url, token: Option<Secret>) -> MockAdmin {

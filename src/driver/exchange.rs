@@ -8,13 +8,13 @@ use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 
 use super::watchdog::Watchdog;
 use super::{Limits, Live};
 use crate::clock;
 use crate::net::{ConnectError, Endpoint, HttpConnection, HttpError, Progress};
-use crate::record::{Outcome, Turn};
+use crate::record::{Outcome, Turn, Wire};
 use crate::secret::{Secret, escaped, redacted};
 
 /// The characters of a foreign text that are kept.
@@ -185,6 +185,7 @@ impl<'a> Exchange<'a> {
         call: &Call<'_>,
     ) -> Result<Result<Response<()>, HttpError>, Failure> {
         let request = call.request();
+        self.turn.wire = Some(if connection.version() == Version::HTTP_2 { Wire::Http2 } else { Wire::Http1 });
         let result = self.watchdog.guard(connection.send(&request)).await;
         if self.opening {
             self.turn.sent = connection.sent_at();

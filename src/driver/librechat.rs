@@ -393,7 +393,8 @@ impl LibreChat {
     ) -> Result<Stop, Failure> {
         let two_steps = source.stream_id.is_some();
         let id = source.stream_id.clone().or_else(|| stream.reader.conversation.clone()).unwrap_or_default();
-        let cancel = std::pin::pin!(self.cancel(session, &id, two_steps));
+        let beside = source.connection.another();
+        let cancel = std::pin::pin!(self.cancel(session, beside, &id, two_steps));
         let mut on = Pause::never();
         let read = std::pin::pin!(stream.read(&mut source.connection, exchange, &mut on));
         match select(cancel, read).await {
@@ -410,14 +411,21 @@ impl LibreChat {
         }
     }
 
-    /// Cancels a turn on a connection of its own, as a browser does. A turn that has ended
-    /// meanwhile is not there any more, which is as well.
-    async fn cancel(&self, session: &Session, id: &str, two_steps: bool) -> Result<(), Failure> {
+    /// Cancels a turn as a browser does: `beside` its stream with HTTP/2, else on a connection of its own. A turn that
+    /// has ended meanwhile is not there any more, which is as well.
+    async fn cancel(
+        &self,
+        session: &Session,
+        beside: Option<HttpConnection>,
+        id: &str,
+        two_steps: bool,
+    ) -> Result<(), Failure> {
         let now = crate::clock::monotonic();
         let mut visit = Turn::new(now, now);
         let mut exchange = Exchange::new(&self.limits, &mut visit, Live::nobody());
         let key = if two_steps { "streamId" } else { "abortKey" };
-        match self.post(None, &session.headers, "/api/agents/chat/abort", &json!({ key: id }), &mut exchange).await {
+        let wish = json!({ key: id });
+        match self.post(beside, &session.headers, "/api/agents/chat/abort", &wish, &mut exchange).await {
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.outcome, Outcome::HttpClient(404 | 409)) => Ok(()),
             Err(failure) => Err(failure),

@@ -15,8 +15,8 @@
 //! that went wrong is the outcome.
 //!
 //! A chunk whose delta has content that is not empty is one token; a role-only chunk is none.
-//! A turn that the user cancels is `Aborted`: the connection is closed, which is all that this
-//! protocol has for it.
+//! A turn that the user cancels is `Aborted`: the connection is closed, or with HTTP/2 the stream reset, which is all
+//! that this protocol has for it.
 
 mod event;
 
@@ -153,10 +153,14 @@ impl OpenAi {
                 format!("content type {kind} instead of text/event-stream: {text}"),
             ));
         }
-        // Whatever the user does here closes the connection, and nothing takes the reply up again.
+        // Whatever the user does here ends the stream, and nothing takes the reply up again.
         let mut pause = Pause::of(prompt.disturb, exchange.turn.sent.unwrap_or(exchange.turn.started));
         match stream.read(&mut connection, exchange, &mut pause).await? {
-            Stop::Pause => Err(Failure::new(Outcome::Aborted, "cancelled by the user")),
+            Stop::Pause => {
+                let mut failure = Failure::new(Outcome::Aborted, "cancelled by the user");
+                failure.connection = usable(connection).map(Box::new);
+                Err(failure)
+            }
             Stop::End => {
                 stream.finish(&mut connection, exchange).await?;
                 Ok(usable(connection))

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,8 +24,28 @@ pub struct Endpoint {
     host: String,
     port: u16,
     tls: Option<(TlsConnectorDebug, ServerName<'static>)>,
+    offer: Alpn,
     addresses: OnceLock<Vec<SocketAddr>>,
     timeout: Duration,
+}
+
+/// What is offered to a server that TLS leads to (RFC 7301). Without TLS it is always HTTP/1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alpn {
+    /// HTTP/1.1 only: `--http1`, and what begins as a request of HTTP/1.1 and goes on as something else.
+    Http1,
+    /// HTTP/2, and HTTP/1.1 for a server that does not have it, as browsers do.
+    Http2,
+}
+
+impl Alpn {
+    /// The protocols by their registered names, the preferred one first.
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+            Self::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
 }
 
 /// `TlsConnector` has no `Debug`.
@@ -43,6 +64,15 @@ pub struct ConnectTimes {
     pub tcp: Nanos,
     /// The TLS handshake, where there is one.
     pub tls: Option<Nanos>,
+}
+
+/// A connection that was just made.
+pub(super) struct Connected {
+    pub(super) stream: Stream,
+    pub(super) traffic: Rc<Traffic>,
+    pub(super) times: ConnectTimes,
+    /// The address that answered.
+    pub(super) address: SocketAddr,
 }
 
 /// Why a URL is no endpoint.
@@ -100,7 +130,8 @@ pub enum ConnectError {
 }
 
 impl Endpoint {
-    /// The endpoint of a URL; its path does not matter here.
+    /// The endpoint of a URL; its path does not matter here. HTTP/2 is offered unless [`Self::offering`] says
+    /// otherwise, whatever the TLS configuration would.
     ///
     /// # Errors
     /// When the URL is not `http(s)` or has no host.
@@ -119,7 +150,18 @@ impl Endpoint {
         } else {
             None
         };
-        Ok(Self { host, port, tls, addresses: OnceLock::new(), timeout })
+        Ok(Self { host, port, tls, offer: Alpn::Http2, addresses: OnceLock::new(), timeout })
+    }
+
+    /// The same with something else that is offered for HTTP.
+    #[must_use]
+    pub fn offering(self, offer: Alpn) -> Self {
+        Self { offer, ..self }
+    }
+
+    /// What is offered for HTTP.
+    pub(super) fn offer(&self) -> Alpn {
+        self.offer
     }
 
     /// The addresses, looked up once and kept, so that the resolver is no part of the load.
@@ -137,13 +179,13 @@ impl Endpoint {
         Ok(self.addresses.get().map_or(&[], Vec::as_slice))
     }
 
-    /// Connects, with TLS where the endpoint wants it. Addresses are tried in the resolver's
+    /// Connects, with TLS where the endpoint wants it, which offers `offer`. Addresses are tried in the resolver's
     /// order; the last one's failure is told.
-    pub(super) async fn connect(&self) -> Result<(Stream, std::rc::Rc<Traffic>, ConnectTimes), ConnectError> {
+    pub(super) async fn connect(&self, offer: Alpn) -> Result<Connected, ConnectError> {
         let mut failure = None;
         for address in self.addresses().await? {
             let address = *address;
-            match tokio::time::timeout(self.timeout, self.connect_to(address)).await {
+            match tokio::time::timeout(self.timeout, self.connect_to(address, offer)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => failure = Some(error),
                 Err(_) => failure = Some(ConnectError::Timeout { address, timeout: self.timeout }),
@@ -155,10 +197,7 @@ impl Endpoint {
         }))
     }
 
-    async fn connect_to(
-        &self,
-        address: SocketAddr,
-    ) -> Result<(Stream, std::rc::Rc<Traffic>, ConnectTimes), ConnectError> {
+    async fn connect_to(&self, address: SocketAddr, offer: Alpn) -> Result<Connected, ConnectError> {
         let started = clock::monotonic();
         let socket =
             StampedSocket::connect(address, self.tls.is_none()).await.map_err(|source| match source.kind() {
@@ -170,12 +209,13 @@ impl Endpoint {
         let traffic = socket.traffic();
         let tcp = connected - started;
         let Some((TlsConnectorDebug(connector), name)) = &self.tls else {
-            return Ok((Stream::Plain(socket), traffic, ConnectTimes { tcp, tls: None }));
+            let times = ConnectTimes { tcp, tls: None };
+            return Ok(Connected { stream: Stream::Plain(socket), traffic, times, address });
         };
-        let stream =
-            connector.connect(name.clone(), socket).await.map_err(|source| ConnectError::Tls { address, source })?;
-        let tls = Some(clock::monotonic() - connected);
-        Ok((Stream::Tls(Box::new(stream)), traffic, ConnectTimes { tcp, tls }))
+        let shaken = connector.with_alpn(offer.protocols()).connect(name.clone(), socket).await;
+        let stream = Stream::Tls(Box::new(shaken.map_err(|source| ConnectError::Tls { address, source })?));
+        let times = ConnectTimes { tcp, tls: Some(clock::monotonic() - connected) };
+        Ok(Connected { stream, traffic, times, address })
     }
 }
 
@@ -183,6 +223,16 @@ impl Endpoint {
 pub(super) enum Stream {
     Plain(StampedSocket),
     Tls(Box<TlsStream<StampedSocket>>),
+}
+
+impl Stream {
+    /// Whether the server chose HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(&b"h2"[..]),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -1,66 +1,45 @@
-//! HTTP/1.1 over a stamped socket, read where it arrives: every piece of a body comes with the stamp of the read that
-//! brought it.
-//!
-//! Not hyper: its body channel and its wake-ups were a sixth of what a token costs the generator, and a stamp had to
-//! be carried beside it. The grammar of a head is httparse's, as it is hyper's; [`super::framing`] has the rest.
+//! A connection that carries HTTP, in the version that was agreed on when it was opened.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io;
 use std::ops::ControlFlow;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
-use http::{Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use http::{Request, Response, Version};
 
-use super::connect::{ConnectError, ConnectTimes, Endpoint, Stream};
-use super::framing::{self, Body, HEAD, Head, Malformed};
-use super::socket::Traffic;
+use super::connect::{ConnectError, ConnectTimes, Connected, Endpoint};
+use super::framing::Malformed;
+use super::http1::Http1;
+use super::http2::Http2;
 use super::stamp::ReadStamp;
 use crate::clock::Nanos;
 
-thread_local! {
-    /// Where a thread's reads go: what is read is used at once.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 16 << 10]);
-}
-
-/// One keep-alive connection.
+/// A connection of one user, with one response at a time that is read from it.
 pub struct HttpConnection {
-    stream: Stream,
-    traffic: Rc<Traffic>,
-    /// What is left of the newest request, until all of it was sent.
-    unsent: Option<Bytes>,
-    /// Why the rest of it was not taken.
-    refused: Option<HttpError>,
-    /// Bytes of heads before the newest response's own; nothing until any head has come.
-    interim: Option<usize>,
-    /// Bytes that were read and not used yet.
-    wire: Vec<u8>,
-    /// What is still to come of the newest response.
-    body: Body,
-    /// Whether another request may follow it.
-    keep_alive: bool,
+    spoken: Spoken,
     /// How long connecting took.
     pub times: ConnectTimes,
+}
+
+/// What is spoken on it.
+enum Spoken {
+    Http1(Http1),
+    Http2(Http2),
 }
 
 /// What went wrong on an open connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Closed by the peer before a response's head was whole.
+    /// Closed by the peer before a response's head was whole, or the request was not taken up.
     #[error("the connection was closed before a response")]
     Closed,
     /// Closed by the peer in the middle of a response.
     #[error("the connection was closed in the middle of the response")]
     Truncated,
-    /// Reset by the peer.
+    /// Reset by the peer: the connection, or this stream of it.
     #[error("the connection was reset")]
     Reset,
-    /// Not HTTP/1.1 as the standard has it.
-    #[error("not HTTP/1.1: {0}")]
+    /// Not HTTP as the standard has it.
+    #[error("not HTTP as the standard has it: {0}")]
     Protocol(String),
 }
 
@@ -80,23 +59,48 @@ pub enum Progress {
 }
 
 impl HttpConnection {
-    /// Connects to an endpoint.
+    /// Connects to an endpoint, with HTTP/2 where both sides want it.
     ///
     /// # Errors
     /// What failed: name, TCP, TLS or the time limit.
+    ///
+    /// # Panics
+    /// With HTTP/2 outside of a local runtime, whose task drives the connection.
     pub async fn open(endpoint: &Endpoint) -> Result<Self, ConnectError> {
-        let (stream, traffic, times) = endpoint.connect().await?;
-        let (wire, body) = (Vec::new(), Body::Over);
-        Ok(Self { stream, traffic, unsent: None, refused: None, interim: None, wire, body, keep_alive: true, times })
+        let Connected { stream, traffic, times, address } = endpoint.connect(endpoint.offer()).await?;
+        let spoken = if stream.is_http2() {
+            let begun = Http2::begin(stream, traffic).await;
+            Spoken::Http2(begun.map_err(|source| ConnectError::Io { address, source })?)
+        } else {
+            Spoken::Http1(Http1::new(stream, traffic))
+        };
+        Ok(Self { spoken, times })
     }
 
-    /// Whether another request can be sent: the peer has not closed and the last response was
-    /// read to its end. Looks at the socket, does not wait.
+    /// What is spoken on it.
+    pub fn version(&self) -> Version {
+        match self.spoken {
+            Spoken::Http1(_) => Version::HTTP_11,
+            Spoken::Http2(_) => Version::HTTP_2,
+        }
+    }
+
+    /// The same connection for another request beside the one that is under way, where what is spoken allows that:
+    /// HTTP/2 does, HTTP/1.1 does not.
+    pub fn another(&self) -> Option<Self> {
+        match &self.spoken {
+            Spoken::Http1(_) => None,
+            Spoken::Http2(connection) => Some(Self { spoken: Spoken::Http2(connection.another()), times: self.times }),
+        }
+    }
+
+    /// Whether another request can be sent: the peer has not closed, and the last response was read to its end. With
+    /// HTTP/2 what is left of it is given up, and no longer in the way. Does not wait.
     pub fn is_usable(&mut self) -> bool {
-        let idle = self.keep_alive && self.unsent.is_none() && self.wire.is_empty() && self.body == Body::Over;
-        let cx = &mut Context::from_waker(Waker::noop());
-        // Whatever there is to read now, an end among it, was not asked for.
-        idle && self.poll_read(cx, |_, _| ()).is_pending()
+        match &mut self.spoken {
+            Spoken::Http1(connection) => connection.is_usable(),
+            Spoken::Http2(connection) => connection.is_usable(),
+        }
     }
 
     /// Sends a request, which has its host among its headers, and waits for the response's head.
@@ -104,38 +108,42 @@ impl HttpConnection {
     /// # Errors
     /// What broke on the way.
     pub async fn send(&mut self, request: &Request<Bytes>) -> Result<Response<()>, HttpError> {
-        self.traffic.first_write.set(None);
-        (self.unsent, self.refused, self.interim) = (Some(framing::write(request)), None, None);
-        poll_fn(|cx| {
-            // A server may answer before it has read everything, and may refuse to read the rest.
-            let _ = self.poll_write(cx);
-            let head = ready!(self.poll_head(cx));
-            Poll::Ready(match head {
-                Err(HttpError::Closed) => Err(self.refused.take().unwrap_or(HttpError::Closed)),
-                head => head,
-            })
-        })
-        .await
+        match &mut self.spoken {
+            Spoken::Http1(connection) => connection.send(request).await,
+            Spoken::Http2(connection) => connection.send(request).await,
+        }
     }
 
     /// Whether nothing at all has come in answer to the newest request.
     pub fn is_unanswered(&self) -> bool {
-        self.interim.is_none() && self.wire.is_empty()
+        match &self.spoken {
+            Spoken::Http1(connection) => connection.is_unanswered(),
+            Spoken::Http2(connection) => connection.is_unanswered(),
+        }
     }
 
-    /// Whether something was read that nobody has taken yet.
+    /// Whether something was read that nobody has taken yet. Of HTTP/2, whose stamps are never exact, it is not told.
     pub fn has_more(&self) -> bool {
-        !self.wire.is_empty()
+        match &self.spoken {
+            Spoken::Http1(connection) => connection.has_more(),
+            Spoken::Http2(_) => false,
+        }
     }
 
     /// When the newest request's first byte was handed to the socket.
     pub fn sent_at(&self) -> Option<Nanos> {
-        self.traffic.first_write.get()
+        match &self.spoken {
+            Spoken::Http1(connection) => connection.sent_at(),
+            Spoken::Http2(connection) => connection.sent_at(),
+        }
     }
 
-    /// When the newest read arrived.
+    /// When what came last arrived.
     pub fn stamp(&self) -> ReadStamp {
-        self.traffic.stamp.get()
+        match &self.spoken {
+            Spoken::Http1(connection) => connection.stamp(),
+            Spoken::Http2(connection) => connection.stamp(),
+        }
     }
 
     /// Hands what has come of the response's body to `take`, piece by piece, with the stamp of the read that brought
@@ -143,118 +151,11 @@ impl HttpConnection {
     pub fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
-        mut take: impl FnMut(&[u8], ReadStamp) -> ControlFlow<()>,
+        take: impl FnMut(&[u8], ReadStamp) -> ControlFlow<()>,
     ) -> Poll<Result<Progress, HttpError>> {
-        if self.body == Body::Over {
-            return Poll::Ready(Ok(Progress::End));
+        match &mut self.spoken {
+            Spoken::Http1(connection) => connection.poll_body(cx, take),
+            Spoken::Http2(connection) => connection.poll_body(cx, take),
         }
-        if self.unsent.is_some() {
-            let _ = self.poll_write(cx);
-        }
-        let waited = std::mem::take(&mut self.wire);
-        if waited.is_empty() {
-            match ready!(self.poll_read(cx, |this, bytes| this.feed(bytes, &mut take))) {
-                Ok(fed) => fed?,
-                Err(HttpError::Closed) => return Poll::Ready(Err(HttpError::Truncated)),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        } else {
-            self.feed(&waited, &mut take)?;
-        }
-        Poll::Ready(Ok(if self.body == Body::Over { Progress::End } else { Progress::More }))
-    }
-
-    /// Takes what was read of a body; no bytes are the end of the connection.
-    fn feed(
-        &mut self,
-        bytes: &[u8],
-        take: &mut impl FnMut(&[u8], ReadStamp) -> ControlFlow<()>,
-    ) -> Result<(), HttpError> {
-        if bytes.is_empty() {
-            let ended = std::mem::replace(&mut self.body, Body::Over) == Body::UntilClose;
-            self.keep_alive = false;
-            return if ended { Ok(()) } else { Err(HttpError::Truncated) };
-        }
-        let stamp = self.stamp();
-        let used = self.body.feed(bytes, |data| take(data, stamp))?;
-        self.wire.extend_from_slice(&bytes[used..]);
-        Ok(())
-    }
-
-    /// Reads once; gives what `take` makes of it.
-    fn poll_read<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        take: impl FnOnce(&mut Self, &[u8]) -> T,
-    ) -> Poll<Result<T, HttpError>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
-                Ok(()) => Poll::Ready(Ok(take(self, buffer.filled()))),
-                Err(error) => Poll::Ready(Err(classify(&error))),
-            }
-        })
-    }
-
-    /// Reads up to the end of the response's head.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, HttpError>> {
-        loop {
-            if let Some(head) = Head::read(&self.wire)? {
-                self.wire.drain(..head.length);
-                // What comes before the response itself: 100 Continue, 103 Early Hints.
-                let status = head.response.status();
-                if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                    // A body that has not begun needs no room.
-                    self.wire.shrink_to_fit();
-                    self.interim.get_or_insert_default();
-                    (self.body, self.keep_alive) = (head.body, head.keep_alive);
-                    return Poll::Ready(Ok(head.response));
-                }
-                let interim = self.interim.insert(self.interim.unwrap_or_default() + head.length);
-                if *interim > HEAD {
-                    return Poll::Ready(Err(HttpError::Protocol(format!("{interim} bytes of heads before the last"))));
-                }
-                continue;
-            }
-            let more = ready!(self.poll_read(cx, |this, bytes| {
-                this.wire.extend_from_slice(bytes);
-                !bytes.is_empty()
-            }))?;
-            if !more {
-                return Poll::Ready(Err(HttpError::Closed));
-            }
-        }
-    }
-
-    /// Writes what is left of the request. Ready when nothing is, or nothing more will be taken.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(unsent) = &mut self.unsent else { return Poll::Ready(()) };
-        while !unsent.is_empty() && self.refused.is_none() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, unsent)) {
-                Ok(0) => self.refused = Some(HttpError::Closed),
-                Ok(count) => unsent.advance(count),
-                Err(error) => self.refused = Some(classify(&error)),
-            }
-        }
-        if self.refused.is_none() {
-            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_flush(cx)) {
-                self.refused = Some(classify(&error));
-            } else {
-                self.unsent = None;
-            }
-        }
-        Poll::Ready(())
-    }
-}
-
-/// Sorts what the socket or TLS says.
-fn classify(error: &io::Error) -> HttpError {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-            HttpError::Reset
-        }
-        // How TLS says that the peer has closed without a word.
-        io::ErrorKind::UnexpectedEof => HttpError::Closed,
-        _ => HttpError::Protocol(error.to_string()),
     }
 }

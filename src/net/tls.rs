@@ -46,7 +46,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if found.is_empty() { Err(failed("it holds no PEM certificate".to_owned())) } else { Ok(found) }
 }
 
-/// One configuration for all streams, which offers HTTP/1.1.
+/// One configuration for all connections. It offers HTTP/1.1 by itself; an [`super::Endpoint`] says what it offers.
 ///
 /// # Errors
 /// When the file of certificate authorities cannot be used.

@@ -14,6 +14,7 @@ mod trace;
 mod turn;
 mod watch;
 mod window;
+mod wire;
 
 pub use block::{BLOCK, Block};
 pub use delta::{Delta, SecondHistogram, Timeline, TimelinePoint};
@@ -30,3 +31,4 @@ pub use trace::{Joined, Parts, Reading, Relay, Slow, TierTrace};
 pub use turn::{Arrival, Batch, Example, Turn};
 pub use watch::{Event, EventKind, Gap, Limit, LimitSource, Missing, POINTS, Point, Probe, SERIES, Series, Watched};
 pub use window::{Stages, Window};
+pub use wire::Wire;

@@ -1,5 +1,6 @@
 //! One recorder a shard, owned by its thread: no lock and no atomic on the token path.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::block::{Block, Blocks};
@@ -11,6 +12,7 @@ use super::step::{Step, Steps};
 use super::trace::Joined;
 use super::turn::{Example, Turn};
 use super::window::Stages;
+use super::wire::Wire;
 use crate::clock::{MILLISECOND, Nanos, micros};
 use crate::metric::{Metric, MetricSet};
 
@@ -50,6 +52,8 @@ pub struct Totals {
     pub checked: u64,
     /// Tokens by what was wrong with them, where that is known.
     pub flaws: Flaws,
+    /// Turns by what carried them; those that came to no connection are in none.
+    pub wires: BTreeMap<Wire, u64>,
 }
 
 impl Totals {
@@ -67,6 +71,9 @@ impl Totals {
         self.late += other.late;
         self.checked += other.checked;
         self.flaws.merge(&other.flaws);
+        for (wire, turns) in &other.wires {
+            *self.wires.entry(*wire).or_default() += turns;
+        }
     }
 
     /// Whether every intended turn was begun or dropped, and every begun one has an outcome.
@@ -410,6 +417,9 @@ impl Recorder {
         totals.retries += u64::from(turn.retries);
         totals.resumes += u64::from(turn.resumes);
         totals.late += turn.late;
+        if let Some(wire) = turn.wire {
+            *totals.wires.entry(wire).or_default() += 1;
+        }
         if let Some(checked) = &turn.checked {
             totals.checked += u64::from(checked.whole);
             totals.flaws.merge(&checked.flaws);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flaw::Checked;
 use super::outcome::Outcome;
+use super::wire::Wire;
 use crate::clock::{Nanos, micros};
 
 /// When a token arrived: at `latest` at the latest, after `earliest`.
@@ -37,6 +38,8 @@ pub struct Turn {
     pub connect: Option<Nanos>,
     /// How long the TLS handshake took, likewise.
     pub tls: Option<Nanos>,
+    /// What carried its stream, or the newest of its requests where it came to no stream.
+    pub wire: Option<Wire>,
     /// When the first content token arrived.
     pub first_token: Option<Arrival>,
     /// When the newest one arrived.
@@ -76,6 +79,7 @@ impl Turn {
             sent: None,
             connect: None,
             tls: None,
+            wire: None,
             first_token: None,
             last_token: None,
             ended: started,

@@ -7,7 +7,7 @@ use super::view::{Block, Cell, Group, Section, Table};
 use super::{reason, trace, watch, words};
 use crate::lang::Texts;
 use crate::metric::Metric;
-use crate::result::{End, Example, MetricResult, RunResult, StepResult, TierResult};
+use crate::result::{End, Example, MetricResult, RunResult, StepResult, TierResult, Wire};
 use crate::secret::escaped;
 
 /// The longest text of a target that is shown, in characters.
@@ -304,11 +304,24 @@ fn facts(result: &RunResult, texts: &Texts) -> Vec<(String, String)> {
     );
     add("fact-peak-memory", words::mebibytes(generator.peak_rss_bytes));
     add("fact-clock", texts.with("clock-steps", &[("steps", &number(generator.clock_steps))]));
+    if !result.totals.wires.is_empty() {
+        add("fact-wires", wires(result, texts));
+    }
     add("fact-stamps", stamps(result, texts));
     if let Some(trace) = &result.trace {
         add("fact-white-space", escaped(&trace.white_space, NAME));
     }
     facts
+}
+
+/// What carried the turns, and what HTTP/1.1 means for people with many tabs.
+fn wires(result: &RunResult, texts: &Texts) -> String {
+    let wires = &result.totals.wires;
+    let turns = |(wire, turns): (&String, &u64)| {
+        texts.with("wire-turns", &[("wire", &escaped(wire, NAME)), ("turns", &words::number(*turns))])
+    };
+    let told = wires.iter().map(turns).collect::<Vec<_>>().join(", ");
+    if wires.contains_key(Wire::Http1.name()) { format!("{told}. {}", texts.get("wire-http1")) } else { told }
 }
 
 /// How many first tokens have an exact stamp, and how many a bound only.

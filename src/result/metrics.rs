@@ -75,6 +75,7 @@ impl From<&Totals> for Counts {
             late_tokens: totals.late,
             checked: totals.checked,
             flaws: totals.flaws,
+            wires: totals.wires.iter().map(|(wire, turns)| (wire.name().to_owned(), *turns)).collect(),
         }
     }
 }

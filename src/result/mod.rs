@@ -19,7 +19,7 @@ pub use crate::record::{
     Event, EventKind, Gap, Gauge, IndexAudit, IndexFinding, IndexProblem, Limit, LimitSource, Missing, Point,
     PoolStudy, PoolTrial, Probe, Series, Smallest, Unit, Watched,
 };
-pub use crate::record::{Example, Finding, Flaw, Flaws, Parts, Reading, Relay, Slow, Step, TimelinePoint};
+pub use crate::record::{Example, Finding, Flaw, Flaws, Parts, Reading, Relay, Slow, Step, TimelinePoint, Wire};
 pub use metrics::{BlockResult, DecodeError, MetricResult, failed_metrics, metrics, steps_of};
 pub use probe::{Balance, Checkout, Growth, Probes, SizingRow, Used};
 pub use read::{ReadError, read};
@@ -184,6 +184,9 @@ pub struct Counts {
     /// Tokens by what was wrong with them, of traced turns.
     #[serde(default)]
     pub flaws: Flaws,
+    /// Turns by what carried them, such as `HTTP/2`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub wires: BTreeMap<String, u64>,
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -98,6 +98,8 @@ pub struct TargetSection {
     pub ca_file: Option<PathBuf>,
     /// Accept any certificate; said in the result.
     pub insecure: Option<bool>,
+    /// Speak HTTP/1.1, even where the target offers HTTP/2.
+    pub http1: Option<bool>,
     /// How exactly white space of replies is compared with what the mock sent; `exact` without it.
     #[schemars(with = "WhiteSpace")]
     pub white_space: Option<WhiteSpace>,

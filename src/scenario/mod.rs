@@ -75,6 +75,8 @@ pub struct Scenario {
     pub ca_file: Option<PathBuf>,
     /// Whether any certificate was accepted.
     pub insecure: bool,
+    /// Whether HTTP/1.1 is spoken even where HTTP/2 is offered.
+    pub http1: bool,
     /// Threads that carry users.
     pub shards: usize,
 }

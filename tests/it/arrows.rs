@@ -26,7 +26,7 @@ fn table() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("driver", &["scenario", "net", "record", "account", "trace"]),
         ("trace", &["scenario", "net", "record"]),
         ("probe", &["scenario", "net", "record"]),
-        ("engine", &["plan", "driver", "net", "record", "trace"]),
+        ("engine", &["scenario", "plan", "driver", "net", "record", "trace"]),
         ("result", &["record"]),
         ("analysis", &["result", "record", "scenario"]),
         ("verdict", &["result", "analysis", "scenario"]),

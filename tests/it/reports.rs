@@ -158,6 +158,7 @@ fn what_the_target_said_is_text_and_nothing_else() {
     result.tiers[1].budgets[0].reason = Reason::NothingMeasured { budget: HOSTILE.to_owned() };
     result.tiers[1].counts.outcomes.insert(HOSTILE.to_owned(), 3);
     result.totals.outcomes.insert(HOSTILE.to_owned(), 3);
+    result.totals.wires.insert(HOSTILE.to_owned(), 3);
     for lang in Lang::ALL {
         let texts = Texts::new(lang);
         for (form, text) in forms(&result, &texts) {

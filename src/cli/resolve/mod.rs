@@ -131,6 +131,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
         headers: secrets::header_names(&wish),
         ca_file: file.target.ca_file.clone(),
         insecure: file.target.insecure.unwrap_or(false),
+        http1: file.target.http1.unwrap_or(false),
         shards,
     };
     Ok(Resolved { scenario, secrets, output })

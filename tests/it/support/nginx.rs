@@ -1,5 +1,6 @@
 //! A real nginx between a deployment and its users.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::{listen, until};
@@ -9,13 +10,32 @@ use super::{listen, until};
 pub(crate) struct Nginx {
     child: Child,
     pub(crate) base: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Nginx {
     /// Starts one with these lines in its `http` and in its `server`.
     pub(crate) fn start(http: &str, server: &str) -> Self {
+        Self::listening(tempfile::tempdir().expect("a folder"), "http", "", http, server)
+    }
+
+    /// The same with TLS and HTTP/2; [`Self::ca`] is whom to trust.
+    pub(crate) fn secure(http: &str, server: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+        std::fs::write(folder.path().join("cert.pem"), certified.cert.pem()).expect("a file");
+        std::fs::write(folder.path().join("key.pem"), certified.signing_key.serialize_pem()).expect("a file");
+        let at = folder.path().display();
+        let server = format!("ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem; {server}");
+        Self::listening(folder, "https", "ssl http2", http, &server)
+    }
+
+    /// The certificate of a secure one.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    fn listening(folder: tempfile::TempDir, scheme: &str, how: &str, http: &str, server: &str) -> Self {
         let port = listen().local_addr().expect("an address").port();
         let at = folder.path().display();
         let conf = format!(
@@ -23,7 +43,7 @@ impl Nginx {
              events {{ worker_connections 256; }}\n\
              http {{ access_log off; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
              fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
-             {http}\nserver {{ listen 127.0.0.1:{port}; {server} }} }}\n"
+             {http}\nserver {{ listen 127.0.0.1:{port} {how}; {server} }} }}\n"
         );
         let path = folder.path().join("nginx.conf");
         std::fs::write(&path, conf).expect("a file");
@@ -37,9 +57,9 @@ impl Nginx {
         .stderr(Stdio::null())
         .spawn()
         .expect("nginx runs");
-        let base = format!("http://127.0.0.1:{port}");
+        let base = format!("{scheme}://127.0.0.1:{port}");
         until("nginx listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { child, base, _folder: folder }
+        Self { child, base, folder }
     }
 }
 

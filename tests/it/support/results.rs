@@ -13,7 +13,7 @@ use capacity_check::grade::Verdict;
 use capacity_check::metric::Metric;
 use capacity_check::record::{
     Arrival, Example, Finding, Flaw, Flaws, Joined, Outcome, Parts, Reading, Recorder, Relay, Stages, Step, Steps,
-    TierRecord, TierTrace, TimelinePoint, Turn, Window,
+    TierRecord, TierTrace, TimelinePoint, Turn, Window, Wire,
 };
 use capacity_check::result::{
     Calibration, Capacity, Counts, End, GeneratorResult, Machine, Reason, RunResult, SCHEMA_VERSION, TargetInfo,
@@ -58,6 +58,7 @@ pub(crate) fn recorded(steady: Duration, turns: &[Simulated]) -> TierRecord {
     for simulated in turns {
         let mut turn = Turn::new(simulated.at, simulated.at);
         turn.sent = Some(simulated.at + MILLISECOND / 4);
+        turn.wire = Some(Wire::Http1);
         if let Some((outcome, detail)) = simulated.failed {
             (turn.outcome, turn.detail) = (outcome, detail.to_owned());
         } else {
@@ -129,6 +130,9 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
         totals.tokens += tier.counts.tokens;
         for (outcome, count) in &tier.counts.outcomes {
             *totals.outcomes.entry(outcome.clone()).or_default() += count;
+        }
+        for (wire, turns) in &tier.counts.wires {
+            *totals.wires.entry(wire.clone()).or_default() += turns;
         }
     }
     RunResult {
