@@ -10,6 +10,7 @@ mod deployment;
 mod judging;
 mod librechat;
 mod mock;
+mod mock_formats;
 mod outcomes;
 mod pools;
 mod probes;
