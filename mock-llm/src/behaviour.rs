@@ -27,7 +27,7 @@ pub struct Behaviour {
     pub trace_share: f64,
     /// With more streams open at once the share is smaller, so that no more than about so many have them.
     pub trace_streams: u64,
-    /// The bearer key that chat calls must carry, if any.
+    /// The key that chat calls must carry as the bearer (with Anthropic's Messages also as `x-api-key`), if any.
     pub api_key: Option<String>,
     /// The models by name.
     pub models: BTreeMap<String, ModelBehaviour>,
@@ -77,7 +77,7 @@ pub enum Fault {
     Stall,
     /// Sends an event that is no JSON in the place of a token, and goes on; it counts as no token.
     MalformedJson,
-    /// Ends the stream without `[DONE]`.
+    /// Ends the stream without its terminal event (`[DONE]` of chat completions).
     NoDone,
 }
 

@@ -17,7 +17,8 @@ use crate::server::{Options, serve};
 /// Flags of the mock LLM.
 #[derive(Debug, Clone, Args)]
 pub struct MockArgs {
-    /// Address of the OpenAI-compatible API; port 0 takes a free one.
+    /// Address of the APIs (OpenAI chat completions and Responses, Anthropic Messages, Ollama chat); port 0 takes a
+    /// free one.
     #[arg(long, default_value = "127.0.0.1:8089", value_name = "ADDR")]
     pub listen: SocketAddr,
     /// Address of the admin listener (metrics, journal, behaviour, clock).

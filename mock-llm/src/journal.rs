@@ -15,9 +15,9 @@ pub enum TurnOutcome {
     RateLimited,
     /// Refused with 503: every slot taken and the queue full.
     QueueFull,
-    /// Refused with 401: no bearer key, or a wrong one.
+    /// Refused with 401: no key, or a wrong one.
     Unauthorized,
-    /// Refused with 400: not a chat completion request.
+    /// Refused with 400: not a request of the API that was asked.
     BadRequest,
     /// Refused with 404: no such model.
     UnknownModel,
@@ -35,7 +35,7 @@ pub enum TurnOutcome {
     Stall,
     /// A planned event that is no JSON, in an otherwise whole reply.
     MalformedJson,
-    /// A planned end without `[DONE]`.
+    /// A planned end without the terminal event (`[DONE]` of chat completions).
     NoDone,
 }
 

@@ -1,5 +1,6 @@
-//! The bundled mock LLM of capacity-check: OpenAI-compatible, deterministic by prompt and seed,
-//! with every token on an absolute schedule and every request in a journal.
+//! The bundled mock LLM of capacity-check: it speaks OpenAI's chat completions and Responses, Anthropic's Messages and
+//! Ollama's chat, deterministic by prompt and seed, with every token on an absolute schedule and every request in a
+//! journal.
 //!
 //! [`serve`] runs it on two listeners: chat on the first; metrics, journal, behaviour and
 //! clock on the second. [`cli::MockArgs`] is its command line.
@@ -10,6 +11,7 @@ pub mod behaviour;
 pub mod cli;
 mod clock;
 pub mod distribution;
+mod format;
 pub mod journal;
 mod librechat;
 mod metrics;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use mock_llm::cli::{MockArgs, MockError};
 
-/// A deterministic, OpenAI-compatible mock LLM with an exact token schedule and a journal.
+/// A deterministic mock LLM with an exact token schedule and a journal. It serves POST /v1/chat/completions and
+/// /v1/responses (OpenAI), /v1/messages (Anthropic) and /api/chat (Ollama), streamed or not.
 #[derive(Parser)]
 #[command(name = "mock-llm", version)]
 struct Cli {

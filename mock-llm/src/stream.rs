@@ -1,4 +1,5 @@
-//! A streamed reply as an HTTP body: one frame a token, each on its schedule and in a write of its own.
+//! A streamed reply as an HTTP body: one frame a token, each on its schedule and in a write of its own. hyper leaves an
+//! empty frame out.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,14 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::behaviour::Fault;
 use crate::distribution::Distribution;
+use crate::format::{Closing, Envelope, Facts, Spoken};
 use crate::journal::TurnOutcome;
 use crate::schedule::Schedule;
 use crate::script::Script;
 use crate::socket::Line;
 use crate::state::OpenTurn;
-
-/// No word is longer, with its space, in bytes.
-const WORD: usize = 32;
 
 /// What one reply is made of.
 pub(crate) struct Reply {
@@ -31,21 +30,17 @@ pub(crate) struct Reply {
     pub(crate) gap: Distribution,
     pub(crate) timing: ChaCha8Rng,
     pub(crate) script: Script,
-    /// Tokens in all.
-    pub(crate) tokens: u64,
     /// What goes wrong, before which token (counted from 0).
     pub(crate) fault: Option<(Fault, u64)>,
-    /// The text around a token in an event, and the events before the first and after the last.
-    pub(crate) envelope: Envelope,
+    /// What is said around the tokens.
+    pub(crate) facts: Facts,
 }
 
-/// The constant texts of a stream.
-pub(crate) struct Envelope {
-    pub(crate) head: String,
-    pub(crate) before: String,
-    pub(crate) after: &'static str,
-    pub(crate) tail: String,
-    pub(crate) done: &'static str,
+impl Reply {
+    /// What is known when it ends, having said this.
+    pub(crate) fn spoken(&self, text: String) -> Spoken {
+        Spoken { text, ttft: self.ttft, taken: self.start.elapsed() }
+    }
 }
 
 /// The body was cut on purpose; hyper drops the connection on it.
@@ -64,6 +59,9 @@ enum Stage {
 /// The body of one streamed reply.
 pub(crate) struct TokenStream {
     reply: Reply,
+    envelope: Envelope,
+    /// What was said so far, where the end repeats it.
+    said: Option<String>,
     turn: OpenTurn,
     stage: Stage,
     /// Tokens emitted, those that were spoilt among them.
@@ -86,6 +84,8 @@ impl TokenStream {
     ) -> Self {
         let due = reply.start + reply.ttft;
         Self {
+            envelope: reply.facts.envelope(),
+            said: reply.facts.format.repeats_text().then(String::new),
             reply,
             turn,
             stage: Stage::Head,
@@ -103,28 +103,22 @@ impl TokenStream {
     /// deadline and never from the moment at which it was met.
     fn token(&mut self, now: Instant) -> Bytes {
         let malformed = matches!(self.reply.fault, Some((Fault::MalformedJson, at)) if at == self.position);
-        let text = if malformed {
+        let frame = if malformed {
             self.turn.outcome(TurnOutcome::MalformedJson);
-            "data: {\"choices\":[{\"delta\":{\"content\":\" half".to_owned() + "\n\n"
+            Bytes::from_static(self.reply.facts.format.malformed_frame().as_bytes())
         } else {
-            let Envelope { before, after, .. } = &self.reply.envelope;
-            let mut text = String::with_capacity(before.len() + WORD + after.len());
-            text.push_str(before);
-            text.push(' ');
-            self.reply.script.write_word(&mut text);
-            text.push_str(after);
-            text
+            Bytes::from(self.envelope.frame(self.position, &mut self.reply.script, self.said.as_mut()))
         };
         if !malformed {
             self.turn.token(self.due, now);
         }
         self.position += 1;
-        if self.position == self.reply.tokens {
+        if self.position == self.reply.facts.tokens {
             self.stage = Stage::Tail;
         } else {
             self.due += self.reply.gap.sample_duration(&mut self.reply.timing);
         }
-        Bytes::from(text)
+        frame
     }
 
     /// What a planned fault does in the place of the next token; `None`: nothing here.
@@ -137,9 +131,7 @@ impl TokenStream {
             Fault::ErrorEvent => {
                 self.turn.outcome(TurnOutcome::ErrorEvent);
                 self.stage = Stage::End;
-                Some(Ok(Bytes::from_static(
-                    b"data: {\"error\":{\"message\":\"planned error\",\"type\":\"server_error\",\"code\":\"mock_error_event\"}}\n\n",
-                )))
+                Some(Ok(Bytes::from(self.reply.facts.error_frame(at))))
             }
             Fault::Reset => {
                 self.turn.outcome(TurnOutcome::Reset);
@@ -158,16 +150,17 @@ impl TokenStream {
 
     fn tail(&mut self) -> Bytes {
         self.stage = Stage::End;
-        let mut text = std::mem::take(&mut self.reply.envelope.tail);
+        let spoken = self.reply.spoken(self.said.take().unwrap_or_default());
+        let Closing { mut rest, terminal } = self.reply.facts.closing(&spoken);
         match self.reply.fault {
             Some((Fault::NoDone, _)) => self.turn.outcome(TurnOutcome::NoDone),
-            Some((Fault::MalformedJson, _)) => text.push_str(self.reply.envelope.done),
+            Some((Fault::MalformedJson, _)) => rest.push_str(&terminal),
             _ => {
                 self.turn.outcome(TurnOutcome::Completed);
-                text.push_str(self.reply.envelope.done);
+                rest.push_str(&terminal);
             }
         }
-        Bytes::from(text)
+        Bytes::from(rest)
     }
 }
 
@@ -181,7 +174,7 @@ impl Body for TokenStream {
             Stage::Head => {
                 this.stage = Stage::Tokens;
                 this.yielded = true;
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from(std::mem::take(&mut this.reply.envelope.head))))))
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from(std::mem::take(&mut this.envelope.head))))))
             }
             Stage::Tokens => {
                 let now = Instant::now();

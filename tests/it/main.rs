@@ -12,6 +12,7 @@ mod judging;
 mod librechat;
 mod mock;
 mod node;
+mod mock_formats;
 mod outcomes;
 mod pools;
 mod probes;
