@@ -59,6 +59,10 @@ pub enum HttpError {
     /// Reset by the peer.
     #[error("the connection was reset")]
     Reset,
+    /// Broken off by TLS. A server that wants a client certificate and gets none says so only after the handshake, as
+    /// TLS 1.3 sees it (RFC 8446, 4.4.2.4).
+    #[error("TLS broke off: {0}")]
+    Tls(String),
     /// Not HTTP/1.1 as the standard has it.
     #[error("not HTTP/1.1: {0}")]
     Protocol(String),
@@ -255,6 +259,7 @@ fn classify(error: &io::Error) -> HttpError {
         }
         // How TLS says that the peer has closed without a word.
         io::ErrorKind::UnexpectedEof => HttpError::Closed,
+        _ if error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => HttpError::Tls(error.to_string()),
         _ => HttpError::Protocol(error.to_string()),
     }
 }

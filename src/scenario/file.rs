@@ -195,7 +195,7 @@ pub struct BudgetsSection {
     pub tpot: Quantiles,
     /// Intended start to terminal event.
     pub turn: Quantiles,
-    /// The TCP handshake, where a turn needed a new connection.
+    /// The TCP handshake, and a proxy's tunnel, where a turn needed a new connection.
     pub connect: Quantiles,
     /// Actual send to received by the mock LLM, of traced turns.
     pub before_llm: Quantiles,

@@ -1,6 +1,7 @@
 //! What a run was asked to do, with its defaults and the problems of what was asked.
 
 mod budget;
+mod connecting;
 pub mod file;
 mod guard;
 mod place;
@@ -16,6 +17,7 @@ use mock_llm::distribution::Written;
 use serde::Serialize;
 
 pub use budget::{Budget, BudgetMetric, Limit, Spoilt, Statistic, default_budgets, parse_share};
+pub use connecting::{Connecting, Pinned, parse_proxy, parse_sources};
 pub use file::WhiteSpace;
 pub use guard::AbortOn;
 pub use mock_llm::Problem;
@@ -23,7 +25,7 @@ pub use place::{Place, Places};
 pub use probe::{MongoProbe, Probes, ProcessProbe, PrometheusProbe, Which, librechat_queries};
 pub use prompts::{Prompts, PromptsError};
 pub use read::{Written as WrittenScenario, Wrong, read, schema};
-pub use target::{Accounts, Reference, Target, is_private, plain_url};
+pub use target::{Accounts, Reference, Target, is_private, is_private_address, plain_url};
 
 use crate::grade::Verdict;
 
@@ -67,6 +69,9 @@ pub struct Scenario {
     pub ca_file: Option<PathBuf>,
     /// Whether any certificate was accepted.
     pub insecure: bool,
+    /// How connections are made, where it is not as the target's URL alone says.
+    #[serde(skip_serializing_if = "Connecting::is_plain")]
+    pub connecting: Connecting,
     /// Threads that carry users.
     pub shards: usize,
 }
@@ -116,7 +121,7 @@ impl Scenario {
 /// How long things may take.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timeouts {
-    /// TCP and TLS together.
+    /// TCP, a proxy's tunnel and TLS together.
     #[serde(rename = "connect_s", serialize_with = "seconds")]
     pub connect: Duration,
     /// Without a single byte from the target.

@@ -30,12 +30,26 @@ pub struct TargetSection {
     pub ca_file: Option<PathBuf>,
     /// Accept any certificate; said in the result.
     pub insecure: Option<bool>,
+    /// The name that TLS asks for and verifies, where it is not the URL's host.
+    pub sni: Option<String>,
+    /// Our certificate, PEM, for a deployment that asks for one, with its chain behind it. Relative to this file.
+    pub client_cert: Option<PathBuf>,
+    /// Its private key, PEM, where it is not in the same file. Relative to this file.
+    pub client_key: Option<PathBuf>,
+    /// Addresses to take instead of asking the resolver, `HOST:PORT:ADDRESS`, such as `chat.example:443:10.0.0.5`;
+    /// of several for one host the first that answers.
+    pub resolve: Option<Vec<String>>,
+    /// An HTTP proxy, `http://host:port`, which is asked for a tunnel by CONNECT; its credentials are read from
+    /// CAPACITY_CHECK_PROXY_AUTH, `user:password`.
+    pub proxy: Option<String>,
+    /// Addresses of this machine that connections come from in turn: each has its own range of ports.
+    pub source_addresses: Option<Vec<String>>,
     /// How exactly white space of replies is compared with what the mock sent; `exact` without it.
     #[schemars(with = "WhiteSpace")]
     pub white_space: Option<WhiteSpace>,
     /// The target's model need not be our mock: somebody pays for its tokens.
     pub real_model: Option<bool>,
-    /// For TCP and TLS together; 10s without it.
+    /// For TCP, a proxy's tunnel and TLS together; 10s without it.
     pub connect_timeout: Option<String>,
     /// A turn without a single byte for so long is stalled; 30s without it.
     pub stall_timeout: Option<String>,
