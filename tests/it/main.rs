@@ -6,6 +6,7 @@ mod arrows;
 mod bad_input;
 mod books;
 mod calibrate;
+mod connecting;
 mod deployment;
 mod judging;
 mod librechat;
