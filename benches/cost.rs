@@ -27,7 +27,7 @@ const TOKENS: &str = "400";
 
 fn main() {
     // The raw reader holds thousands of sockets in this process.
-    capacity_check::engine::prepare(6_000).expect("this machine carries 6,000 sockets");
+    capacity_check::engine::prepare(6_000, 0).expect("this machine carries 6,000 sockets");
     keep_off_the_first_core();
     // `cargo bench --bench cost -- mock` runs one part alone, and keeps nothing.
     let parts: Vec<String> = std::env::args().skip(1).filter(|part| !part.starts_with('-')).collect();

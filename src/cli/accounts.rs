@@ -173,7 +173,8 @@ async fn by_registration(
     let pace = Pace::parse(wish.login_rate).map_err(wrong("--login-rate"))?;
     let base: Url = plain_url(target).map_err(wrong("--target"))?;
     consent(&base, &wish.way.i_am_authorized_to_test).map_err(wrong("--target"))?;
-    let settings = TlsSettings { ca_file: wish.way.ca_file.clone(), insecure: wish.way.insecure };
+    let Way { ca_file, insecure, .. } = wish.way.clone();
+    let settings = TlsSettings { ca_file, insecure, ..TlsSettings::default() };
     let tls = client_config(&settings).map_err(|error| Refused::Usage(error.to_string()))?;
     let limits = Limits::default();
     let endpoint = Endpoint::new(&base, &tls, limits.connect).map_err(|error| Refused::Usage(error.to_string()))?;

@@ -164,8 +164,27 @@ pub(crate) struct RunArgs {
     /// Speak HTTP/1.1 to the target, even where it offers HTTP/2.
     #[arg(long, help_heading = "Target")]
     pub(crate) http1: bool,
+    /// The name that TLS asks for and verifies, where it is not the URL's host.
+    #[arg(long, value_name = "NAME", help_heading = "Target")]
+    pub(crate) sni: Option<String>,
+    /// Our certificate, PEM, for a deployment that asks for one, with its chain behind it.
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Its private key, PEM. [default: in the file of --client-cert]
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Connect to this address instead of asking the resolver; repeatable. The URL's host stays what is asked for.
+    #[arg(long, value_name = "HOST:PORT:ADDRESS", help_heading = "Target")]
+    pub(crate) resolve: Vec<String>,
+    /// An HTTP proxy, http://host:port, which is asked for a tunnel by CONNECT; its credentials are read from
+    /// CAPACITY_CHECK_PROXY_AUTH, user:password.
+    #[arg(long, value_name = "URL", help_heading = "Target")]
+    pub(crate) proxy: Option<String>,
+    /// Addresses of this machine that connections come from in turn: each has its own range of ports.
+    #[arg(long, value_name = "ADDRESS,..", value_delimiter = ',', help_heading = "Target")]
+    pub(crate) source_address: Vec<String>,
 
-    /// For TCP and TLS together. [default: 10s]
+    /// For TCP, a proxy's tunnel and TLS together. [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Target")]
     pub(crate) connect_timeout: Option<String>,
     /// A turn without a single byte for so long is stalled. [default: 30s]

@@ -14,6 +14,7 @@ mod progress;
 mod ready;
 mod render;
 mod resolve;
+mod route;
 mod run;
 mod sign_in;
 mod watch;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::RunArgs;
-use crate::scenario::file::{ProcessSection, PrometheusSection, ScenarioFile};
+use crate::scenario::file::{ProcessSection, PrometheusSection, ScenarioFile, TargetSection};
 use crate::scenario::{Places, Problem, WrittenScenario, read};
 use crate::secret::Secret;
 use serde_json::json;
@@ -92,7 +92,8 @@ impl Wish {
     /// Files that a scenario names are found from where it stands itself.
     fn rebase(&mut self, scenario: &Path) {
         let folder = scenario.parent().unwrap_or(Path::new(""));
-        for path in [&mut self.file.accounts.file, &mut self.file.target.ca_file].into_iter().flatten() {
+        let TargetSection { ca_file, client_cert, client_key, .. } = &mut self.file.target;
+        for path in [&mut self.file.accounts.file, ca_file, client_cert, client_key].into_iter().flatten() {
             *path = folder.join(&*path);
         }
         if let Some(prompts) = &mut self.file.journey.prompts
@@ -168,9 +169,8 @@ impl Wish {
         lay.over(&mut target.endpoint, args.endpoint.clone(), "target.endpoint", "--endpoint");
         lay.over(&mut target.model, args.model.clone(), "target.model", "--model");
         lay.over(&mut target.api_key_env, args.api_key_env.clone(), "target.api_key_env", "--api-key-env");
-        lay.over(&mut target.ca_file, args.ca_file.clone(), "target.ca_file", "--ca-file");
-        lay.over(&mut target.insecure, yes(args.insecure), "target.insecure", "--insecure");
         lay.over(&mut target.http1, yes(args.http1), "target.http1", "--http1");
+        lay.connecting(target, args);
         lay.over(&mut target.white_space, args.white_space, "target.white_space", "--white-space");
         lay.over(&mut target.real_model, yes(args.real_model), "target.real_model", "--real-model");
         let (connect, stall, turn) = (&args.connect_timeout, &args.stall_timeout, &args.turn_timeout);
@@ -221,6 +221,24 @@ impl Lay<'_> {
         if typed.is_some() {
             *field = typed;
         }
+    }
+
+    /// How connections are made.
+    fn connecting(&mut self, target: &mut TargetSection, args: &RunArgs) {
+        let list = |typed: &Vec<String>| (!typed.is_empty()).then(|| typed.clone());
+        let (resolve, sources) = (list(&args.resolve), list(&args.source_address));
+        self.over(&mut target.ca_file, args.ca_file.clone(), "target.ca_file", "--ca-file");
+        self.over(&mut target.insecure, args.insecure.then_some(true), "target.insecure", "--insecure");
+        self.over(&mut target.sni, args.sni.clone(), "target.sni", "--sni");
+        if args.client_cert.is_some() {
+            // The file's key belongs to the file's certificate.
+            target.client_key = None;
+        }
+        self.over(&mut target.client_cert, args.client_cert.clone(), "target.client_cert", "--client-cert");
+        self.over(&mut target.client_key, args.client_key.clone(), "target.client_key", "--client-key");
+        self.over(&mut target.resolve, resolve, "target.resolve", "--resolve");
+        self.over(&mut target.proxy, args.proxy.clone(), "target.proxy", "--proxy");
+        self.over(&mut target.source_addresses, sources, "target.source_addresses", "--source-address");
     }
 
     /// Notes the flags of probes, for messages.

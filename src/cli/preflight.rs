@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use mock_llm::journal::Call;
 use serde::Deserialize;
 use url::Url;
@@ -9,7 +11,7 @@ use url::Url;
 use super::resolve::Secrets;
 use crate::clock::{self, Nanos};
 use crate::driver::{Driver, Live, Prompt};
-use crate::net::read_bounded;
+use crate::net::Fetcher;
 use crate::plan::marker;
 use crate::record::{Outcome, Turn};
 use crate::secret::{Secret, escaped};
@@ -90,32 +92,32 @@ struct Model {
 /// # Errors
 /// When it lists none.
 pub(super) async fn first_model(
-    client: &reqwest::Client,
+    fetcher: &Fetcher,
     base: &Url,
     secrets: &Secrets,
     key: Option<&Secret>,
 ) -> Result<String, PreflightError> {
     let url = format!("{}/models", base.as_str().trim_end_matches('/'));
+    let path = format!("{}/models", base.path().trim_end_matches('/'));
     let failed = |answer: &str, check: &str| PreflightError::Models {
         url: url.clone(),
         answer: escaped(&secrets.redacted(answer), SHOWN),
         check: check.to_owned(),
     };
-    let mut request = client.get(&url);
-    if let Some(key) = key {
-        request = request.bearer_auth(key.expose());
+    let mut headers = HeaderMap::new();
+    let bearer = key.map(|key| (AUTHORIZATION.to_string(), Secret::new(format!("Bearer {}", key.expose()))));
+    for (name, value) in bearer.iter().chain(&secrets.headers) {
+        let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()));
+        let (Ok(parsed_name), Ok(parsed_value)) = parsed else {
+            return Err(failed("nothing, since nothing was asked", &format!("the header {name} cannot be sent")));
+        };
+        headers.insert(parsed_name, parsed_value);
     }
-    for (name, value) in &secrets.headers {
-        request = request.header(name, value.expose());
-    }
-    let response = request.send().await.map_err(|error| {
-        let cause = innermost(&error);
-        failed(&cause, "is the server running, the address right, and its certificate trusted (--ca-file, --insecure)?")
+    let response = fetcher.get(&path, headers, MODELS_LIMIT).await.map_err(|error| {
+        let check = "is the server running, the address right, and its certificate trusted (--ca-file, --insecure)?";
+        failed(&error.to_string(), check)
     })?;
-    let status = response.status();
-    let body = read_bounded(response, MODELS_LIMIT)
-        .await
-        .map_err(|error| failed(&innermost(&error), "is this an OpenAI-compatible API?"))?;
+    let (status, body) = (response.status(), response.into_body());
     if !status.is_success() {
         let check = match status.as_u16() {
             401 | 403 => "the key in CAPACITY_CHECK_API_KEY, or --api-key-env",
@@ -132,14 +134,6 @@ pub(super) async fn first_model(
         .next()
         .map(|model| model.id)
         .ok_or_else(|| failed("an empty list", "name the model with --model"))
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// What one turn has shown.
@@ -221,11 +215,12 @@ async fn in_journal(admin: &MockAdmin, marker: &str, after: u64) -> Result<Vec<C
 /// What to check when one turn did not complete.
 pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
     match (driver, outcome) {
-        (_, Outcome::ConnectRefused) => "is the server running, and the port right?",
+        (_, Outcome::ConnectRefused) => "is the server running, and the port right? Does a --proxy let us through?",
         (_, Outcome::ConnectTimeout) => "can this machine reach the address (firewall, VPN, wrong network)?",
-        (_, Outcome::Dns) => "the host's name in --target, and this machine's resolver",
+        (_, Outcome::Dns) => "the host's name in --target or --proxy, and this machine's resolver",
         (_, Outcome::Tls) => {
-            "the certificate: --ca-file for an authority of your own, --insecure to accept any; or http instead of https"
+            "the certificate: --ca-file for an authority of your own, --insecure to accept any, --sni where it names another \
+             host, --client-cert where the server asks for ours; or http instead of https"
         }
         (Driver::OpenAi(_), Outcome::Unauthorized) => {
             "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), or --header"

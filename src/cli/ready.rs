@@ -12,13 +12,14 @@ use super::child::{Embedded, Stores};
 use super::console::Console;
 use super::preflight::{PreflightError, Seen, check, first_model, preflight};
 use super::resolve::Secrets;
+use super::route::{reached, route, tls_settings};
 use super::run::Failed;
 use super::sign_in::{Pace, by_password, made_up, minted, register, sign_in};
 use crate::account::Credentials;
 use crate::driver::librechat::{LibreChat, Offer};
 use crate::driver::openai::OpenAi;
 use crate::driver::{Driver, Limits};
-use crate::net::{Alpn, Endpoint, TlsSettings, client_config, shared_client};
+use crate::net::{Alpn, Endpoint, Fetcher, Route, client_config, routed_client};
 use crate::record::Steps;
 use crate::result::TargetInfo;
 use crate::scenario::{Accounts, Scenario, Target};
@@ -78,7 +79,7 @@ struct Way<'a> {
     secrets: &'a Secrets,
     console: Console,
     tls: Arc<ClientConfig>,
-    client: reqwest::Client,
+    route: Route,
     run: String,
     steps: Steps,
 }
@@ -88,11 +89,10 @@ struct Way<'a> {
 /// # Errors
 /// What stands in the way.
 pub(super) async fn get_ready(scenario: &mut Scenario, secrets: &Secrets, console: Console) -> Result<Ready, Failed> {
-    let tls = client_config(&TlsSettings { ca_file: scenario.ca_file.clone(), insecure: scenario.insecure })
-        .map_err(|error| Failed::Usage(error.to_string()))?;
-    let client = shared_client(&tls).context("cannot set up the HTTP client")?;
+    let tls = client_config(&tls_settings(scenario)).map_err(|error| Failed::Usage(error.to_string()))?;
+    let route = route(scenario, secrets);
     let target = scenario.target.clone();
-    let way = Way { scenario, secrets, console, tls, client, run: run_name(), steps: Steps::default() };
+    let way = Way { scenario, secrets, console, tls, route, run: run_name(), steps: Steps::default() };
     match target {
         Target::OpenAi { base, mock_admin } => way.openai(base, mock_admin).await,
         Target::LibreChat { base, mock_admin, endpoint, accounts } => {
@@ -115,12 +115,15 @@ impl Way<'_> {
         let key = self.secrets.key.as_ref();
         let model = match &self.scenario.model {
             Some(model) => model.clone(),
-            None => first_model(&self.client, &base, self.secrets, key).await?,
+            None => {
+                let fetcher = Fetcher::new(self.endpoint(&base)?, &base);
+                first_model(&fetcher, &base, self.secrets, key).await?
+            }
         };
         let endpoint = self.endpoint(&base)?;
         let driver = OpenAi::new(endpoint, &base, &model, key, &self.secrets.headers, self.limits());
         let driver = Driver::OpenAi(driver.map_err(|error| Failed::Usage(error.to_string()))?);
-        let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone()));
+        let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone())).transpose()?;
         let url = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
         let seen = preflight(&driver, &url, &model, &self.run, admin.as_ref(), self.scenario.real_model).await?;
         Ok(self.done(driver, &base, None, model, seen, admin))
@@ -153,7 +156,7 @@ impl Way<'_> {
             self.console.say(&format!("Letting {asking} users in, {} a second: {length:.0} s.", pace.0));
         }
         sign_in(&chat, &users, pace, &mut self.steps).await?;
-        let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone()));
+        let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone())).transpose()?;
         let (driver, offer, seen) = self.choose(chat, &base, endpoint.as_deref(), admin.as_ref()).await?;
         let mut ready = self.done(driver, &base, Some(offer.endpoint), offer.model, seen, admin);
         ready.made = made;
@@ -172,7 +175,7 @@ impl Way<'_> {
         let users = minted(&self.run, peak);
         let chat = self.chat(&base, users.clone(), Some(secret))?;
         sign_in(&chat, &users, Pace(f64::INFINITY), &mut self.steps).await?;
-        let admin = self.admin(embedded.mock.admin.clone(), None);
+        let admin = self.admin(embedded.mock.admin.clone(), None)?;
         let (driver, offer, seen) = self.choose(chat, &base, None, Some(&admin)).await?;
         let mut ready = self.done(driver, &base, Some(offer.endpoint), offer.model, seen, Some(admin));
         ready.embedded = Some(embedded);
@@ -240,6 +243,7 @@ impl Way<'_> {
             model,
             mock: seen.mock,
             insecure: self.scenario.insecure,
+            reached: reached(self.scenario),
         };
         Ready { run: self.run, driver, target, seen, admin, steps: self.steps, made: None, embedded: None }
     }
@@ -251,13 +255,15 @@ impl Way<'_> {
     }
 
     fn endpoint(&self, base: &Url) -> Result<Endpoint, Failed> {
-        let endpoint = Endpoint::new(base, &self.tls, self.limits().connect);
+        let (route, timeout) = (self.route.clone(), self.limits().connect);
+        let endpoint = Endpoint::routed(base, &self.tls, route, timeout);
         let offer = if self.scenario.http1 { Alpn::Http1 } else { Alpn::Http2 };
         endpoint.map(|endpoint| endpoint.offering(offer)).map_err(|error| Failed::Usage(error.to_string()))
     }
 
-    fn admin(&self, admin: Url, token: Option<Secret>) -> MockAdmin {
-        MockAdmin::new(self.client.clone(), admin, token)
+    fn admin(&self, admin: Url, token: Option<Secret>) -> Result<MockAdmin, Failed> {
+        let client = routed_client(&self.tls, &self.route, &admin).context("cannot set up the HTTP client")?;
+        Ok(MockAdmin::new(client, admin, token))
     }
 
     fn limits(&self) -> Limits {

@@ -86,7 +86,8 @@ pub(super) async fn run(args: RunArgs) -> Exit {
 async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     let Resolved { mut scenario, secrets, output: wanted } = resolve(args, For::Running).map_err(refused)?;
     let peak = scenario.peak();
-    let prepared = engine::prepare(peak).map_err(|missing| {
+    let sources = scenario.connecting.source_addresses.len();
+    let prepared = engine::prepare(peak, sources).map_err(|missing| {
         let list: String = missing.iter().map(|missing| format!("\n  {missing}")).collect();
         Failed::Preflight(format!("this machine cannot carry the run:{list}"))
     })?;

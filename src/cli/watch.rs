@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch as channel;
+use url::Url;
 
 use super::console::Console;
 use super::ready::Ready;
 use super::resolve::Secrets;
+use super::route::{route, tls_settings};
 use crate::analysis::demand;
 use crate::clock::Nanos;
 use crate::engine::{self, Interrupt};
-use crate::net::{TlsSettings, client_config, shared_client};
+use crate::net::{Endpoint, client_config, routed_client};
 use crate::probe::{Demand, Wanted, Watching, audit, mongo_pools, redis_pools};
 use crate::record::{IndexAudit, IndexProblem, Probe, Watched};
 use crate::result::{End, Probes, RunResult};
@@ -93,20 +95,24 @@ fn wanted(scenario: &Scenario, secrets: &Secrets, ready: &Ready) -> anyhow::Resu
     if probes.health.is_empty() && probes.prometheus.is_empty() && !own {
         return Ok(wanted);
     }
-    let tls = client_config(&TlsSettings { ca_file: scenario.ca_file.clone(), insecure: scenario.insecure })?;
-    let client = shared_client(&tls).context("cannot set up the HTTP client")?;
-    let base: url::Url = ready.target.url.parse().context("the target's URL")?;
+    let (tls, route) = (client_config(&tls_settings(scenario))?, route(scenario, secrets));
+    let client = |url: &Url| routed_client(&tls, &route, url).context("cannot set up the HTTP client");
+    let base: Url = ready.target.url.parse().context("the target's URL")?;
     for health in &probes.health {
         let url = base.join(health).with_context(|| format!("{health} is no path of {base}"))?;
-        wanted.push(Wanted::Health { client: client.clone(), url });
+        let route = if url.origin() == base.origin() { route.clone() } else { route.aside(&url) };
+        let endpoint = Endpoint::routed(&url, &tls, route, scenario.timeouts.connect)?;
+        wanted.push(Wanted::Health { endpoint: Box::new(endpoint), url });
     }
     let bearers = secrets.stores.bearers.iter().cloned().chain(std::iter::repeat(None));
     for (settings, bearer) in probes.prometheus.iter().zip(bearers) {
-        wanted.push(Wanted::Prometheus { client: client.clone(), settings: settings.clone(), bearer });
+        let client = client(&settings.url)?;
+        wanted.push(Wanted::Prometheus { client, settings: settings.clone(), bearer });
     }
     if own {
         // Only the deployment itself knows how long its operations wait for a connection.
         let url = base.join("/metrics").context("the embedded deployment's metrics")?;
+        let client = client(&url)?;
         let settings = PrometheusProbe { url, preset: Some(Preset::Librechat), series: Vec::new() };
         wanted.push(Wanted::Prometheus { client, settings, bearer: None });
     }

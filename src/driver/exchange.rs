@@ -123,9 +123,12 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let outcome = match &error {
             ConnectError::Dns { .. } => Outcome::Dns,
-            ConnectError::Refused { .. } => Outcome::ConnectRefused,
+            // A proxy that refuses stands for the target: nobody gets there.
+            ConnectError::Refused { .. } | ConnectError::Proxy { .. } => Outcome::ConnectRefused,
             ConnectError::Tls { .. } => Outcome::Tls,
-            ConnectError::Timeout { .. } | ConnectError::Io { .. } => Outcome::ConnectTimeout,
+            ConnectError::Timeout { .. } | ConnectError::ProxyTimeout { .. } | ConnectError::Io { .. } => {
+                Outcome::ConnectTimeout
+            }
         };
         Self::new(outcome, error.to_string())
     }
@@ -136,6 +139,7 @@ impl From<HttpError> for Failure {
         let outcome = match &error {
             HttpError::Closed | HttpError::Truncated => Outcome::Truncated,
             HttpError::Reset => Outcome::Reset,
+            HttpError::Tls(_) => Outcome::Tls,
             HttpError::Protocol(_) => Outcome::Protocol,
         };
         Self::new(outcome, error.to_string())

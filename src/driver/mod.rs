@@ -22,7 +22,7 @@ use crate::trace::{Check, WhiteSpace};
 /// How long a turn may take, and how large it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For TCP and TLS together.
+    /// For TCP, a proxy's tunnel and TLS together.
     pub connect: Duration,
     /// Without a single byte from the target.
     pub stall: Duration,

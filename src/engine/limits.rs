@@ -14,7 +14,7 @@ const BYTES_A_STREAM: u64 = 64 << 10;
 pub struct Prepared {
     /// The limit of open descriptors in force now.
     pub fds: u64,
-    /// Local ports that connections to one address may use.
+    /// Local ports that connections to one address may use, over all addresses that they come from.
     pub ports: u64,
 }
 
@@ -35,12 +35,12 @@ pub enum LimitError {
     },
     /// Too few local ports.
     #[error(
-        "{users} users need as many local ports, but ip_local_port_range has only {ports}; widen it with `sysctl net.ipv4.ip_local_port_range='1024 65535'`, or ask for fewer users"
+        "{users} users need as many local ports, but ip_local_port_range has only {ports}; widen it with `sysctl net.ipv4.ip_local_port_range='1024 65535'`, name more addresses of this machine with --source-address, or ask for fewer users"
     )]
     Ports {
         /// Users at the peak.
         users: u32,
-        /// Ports in the range.
+        /// Ports in the range, once for each address that connections come from.
         ports: u64,
     },
     /// Too little memory.
@@ -57,18 +57,19 @@ pub enum LimitError {
     },
 }
 
-/// Checks that the machine can carry so many users, and raises the descriptor limit if it must.
+/// Checks that the machine can carry so many users, and raises the descriptor limit if it must. Each of the source
+/// addresses that were said has a range of local ports of its own; none were: the system takes one.
 ///
 /// # Errors
 /// Everything that is missing, with what would help.
-pub fn prepare(users: u32) -> Result<Prepared, Vec<LimitError>> {
+pub fn prepare(users: u32, source_addresses: usize) -> Result<Prepared, Vec<LimitError>> {
     let mut missing = Vec::new();
     let needed = u64::from(users) + SPARE_FDS;
     let fds = raise_fds(needed).unwrap_or_else(|hard| {
         missing.push(LimitError::Fds { users, needed, hard });
         hard
     });
-    let ports = ports();
+    let ports = ports() * source_addresses.max(1) as u64;
     if u64::from(users) > ports {
         missing.push(LimitError::Ports { users, ports });
     }
@@ -115,11 +116,19 @@ mod tests {
 
     #[test]
     fn a_few_users_fit_and_millions_do_not() {
-        let prepared = prepare(10).unwrap();
+        let prepared = prepare(10, 0).unwrap();
         assert!(prepared.fds >= 138 && prepared.ports > 10);
-        let missing = prepare(4_000_000_000).unwrap_err();
+        let missing = prepare(4_000_000_000, 0).unwrap_err();
         assert_eq!(missing.len(), 3, "{missing:?}");
         assert!(missing[0].to_string().contains("ulimit -Hn"));
         assert!(missing[1].to_string().contains("ip_local_port_range"));
+        assert!(missing[1].to_string().contains("--source-address"));
+    }
+
+    #[test]
+    fn each_source_address_has_ports_of_its_own() {
+        let one = prepare(10, 0).unwrap().ports;
+        assert_eq!(prepare(10, 1).unwrap().ports, one);
+        assert_eq!(prepare(10, 3).unwrap().ports, 3 * one);
     }
 }

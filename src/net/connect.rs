@@ -1,9 +1,10 @@
-//! From an endpoint to a connected stream: name, TCP, TLS, each with its own time and its own failure.
+//! From an endpoint to a connected stream: name, TCP, a proxy's tunnel, TLS, with their times and their own failures.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,16 +16,21 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::Url;
 
+use super::route::{Route, authority};
 use super::socket::{StampedSocket, Traffic};
+use super::tunnel::open_tunnel;
 use crate::clock::{self, Nanos};
 
-/// Where to connect: a host, its addresses once they are known, and TLS or not.
+/// Where to connect and by which way: a host, the addresses of it or of its proxy once they are known, TLS or not.
 #[derive(Debug)]
 pub struct Endpoint {
     host: String,
     port: u16,
     tls: Option<(TlsConnectorDebug, ServerName<'static>)>,
     offer: Alpn,
+    route: Route,
+    /// Connections that were tried: each comes from the next source address.
+    tried: AtomicUsize,
     addresses: OnceLock<Vec<SocketAddr>>,
     timeout: Duration,
 }
@@ -60,7 +66,7 @@ impl std::fmt::Debug for TlsConnectorDebug {
 /// How long the parts of a connection took, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectTimes {
-    /// The TCP handshake.
+    /// The TCP handshake; where a proxy is between, that with it and the opening of its tunnel.
     pub tcp: Nanos,
     /// The TLS handshake, where there is one.
     pub tls: Option<Nanos>,
@@ -84,6 +90,9 @@ pub enum EndpointError {
     /// No host, or one that TLS cannot name.
     #[error("`{0}` has no usable host")]
     Host(String),
+    /// A name of its own that TLS cannot ask for.
+    #[error("`{0}` is no name that TLS can ask for")]
+    ServerName(String),
 }
 
 /// Why there is no connection.
@@ -111,11 +120,27 @@ pub enum ConnectError {
         /// The limit.
         timeout: Duration,
     },
-    /// The TLS handshake failed.
-    #[error("TLS with {address} failed: {source}")]
-    Tls {
-        /// The address.
+    /// The proxy refuses the connection, or to open a tunnel.
+    #[error("the proxy {address} gives no connection to the target: {said}")]
+    Proxy {
+        /// The proxy's address.
         address: SocketAddr,
+        /// What the system said of it, or what it answered.
+        said: String,
+    },
+    /// No tunnel, or no answer through it, within the connect timeout, TLS included.
+    #[error("the proxy {address} gave no connection to the target within {} s", .timeout.as_secs_f64())]
+    ProxyTimeout {
+        /// The proxy's address.
+        address: SocketAddr,
+        /// The limit.
+        timeout: Duration,
+    },
+    /// The TLS handshake failed.
+    #[error("TLS with {peer} failed: {source}")]
+    Tls {
+        /// The address; through a proxy, the host and port that it was asked for.
+        peer: String,
         /// What rustls said.
         source: io::Error,
     },
@@ -130,12 +155,20 @@ pub enum ConnectError {
 }
 
 impl Endpoint {
-    /// The endpoint of a URL; its path does not matter here. HTTP/2 is offered unless [`Self::offering`] says
-    /// otherwise, whatever the TLS configuration would.
+    /// The endpoint of a URL, by the plain way; its path does not matter here. HTTP/2 is offered unless
+    /// [`Self::offering`] says otherwise, whatever the TLS configuration would.
     ///
     /// # Errors
     /// When the URL is not `http(s)` or has no host.
     pub fn new(url: &Url, tls: &Arc<ClientConfig>, timeout: Duration) -> Result<Self, EndpointError> {
+        Self::routed(url, tls, Route::default(), timeout)
+    }
+
+    /// The endpoint of a URL, by a way of its own.
+    ///
+    /// # Errors
+    /// When the URL is not `http(s)` or has no host, or TLS cannot ask for the route's name.
+    pub fn routed(url: &Url, tls: &Arc<ClientConfig>, route: Route, timeout: Duration) -> Result<Self, EndpointError> {
         let secure = match url.scheme() {
             "http" => false,
             "https" => true,
@@ -145,12 +178,18 @@ impl Endpoint {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
         let tls = if secure {
-            let name = ServerName::try_from(host.clone()).map_err(|_| EndpointError::Host(host.clone()))?;
+            let name = match &route.sni {
+                Some(name) => {
+                    ServerName::try_from(name.clone()).map_err(|_| EndpointError::ServerName(name.clone()))?
+                }
+                None => ServerName::try_from(host.clone()).map_err(|_| EndpointError::Host(host.clone()))?,
+            };
             Some((TlsConnectorDebug(TlsConnector::from(Arc::clone(tls))), name))
         } else {
             None
         };
-        Ok(Self { host, port, tls, offer: Alpn::Http2, addresses: OnceLock::new(), timeout })
+        let tried = AtomicUsize::new(0);
+        Ok(Self { host, port, tls, offer: Alpn::Http2, route, tried, addresses: OnceLock::new(), timeout })
     }
 
     /// The same with something else that is offered for HTTP.
@@ -164,14 +203,31 @@ impl Endpoint {
         self.offer
     }
 
-    /// The addresses, looked up once and kept, so that the resolver is no part of the load.
+    /// Where TCP connects to: the proxy, where there is one.
+    fn hop(&self) -> (&str, u16) {
+        match &self.route.proxy {
+            Some(proxy) => (proxy.host.as_str(), proxy.port),
+            None => (self.host.as_str(), self.port),
+        }
+    }
+
+    /// The hop's addresses, looked up once and kept, so that the resolver is no part of the load.
     async fn addresses(&self) -> Result<&[SocketAddr], ConnectError> {
         if self.addresses.get().is_none() {
-            let failed = |source| ConnectError::Dns { host: self.host.clone(), source };
-            let found: Vec<_> =
-                tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(failed)?.collect();
+            let (host, port) = self.hop();
+            let failed = |source| ConnectError::Dns { host: host.to_owned(), source };
+            let mut found = self.route.pinned(host, port);
             if found.is_empty() {
-                return Err(failed(io::Error::new(io::ErrorKind::NotFound, "no address")));
+                found = tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
+            }
+            found.retain(|address| self.route.reaches(address));
+            if found.is_empty() {
+                let why = if self.route.source_addresses.is_empty() {
+                    "no address"
+                } else {
+                    "no address of the family of the source addresses"
+                };
+                return Err(failed(io::Error::new(io::ErrorKind::NotFound, why)));
             }
             // Another user may have been faster; both found the same.
             let _ = self.addresses.set(found);
@@ -188,7 +244,7 @@ impl Endpoint {
             match tokio::time::timeout(self.timeout, self.connect_to(address, offer)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => failure = Some(error),
-                Err(_) => failure = Some(ConnectError::Timeout { address, timeout: self.timeout }),
+                Err(_) => failure = Some(self.timed_out(address)),
             }
         }
         Err(failure.unwrap_or_else(|| ConnectError::Dns {
@@ -199,12 +255,13 @@ impl Endpoint {
 
     async fn connect_to(&self, address: SocketAddr, offer: Alpn) -> Result<Connected, ConnectError> {
         let started = clock::monotonic();
-        let socket =
-            StampedSocket::connect(address, self.tls.is_none()).await.map_err(|source| match source.kind() {
-                io::ErrorKind::ConnectionRefused => ConnectError::Refused { address },
-                io::ErrorKind::TimedOut => ConnectError::Timeout { address, timeout: self.timeout },
-                _ => ConnectError::Io { address, source },
-            })?;
+        let source = self.route.source(self.tried.fetch_add(1, Relaxed));
+        let socket = StampedSocket::connect(address, source, self.tls.is_none()).await;
+        let mut socket = socket.map_err(|error| self.not_connected(address, error))?;
+        if let Some(proxy) = &self.route.proxy {
+            let opened = open_tunnel(&mut socket, &self.tunnel_end(), proxy.credentials.as_ref()).await;
+            opened.map_err(|error| ConnectError::Proxy { address, said: error.to_string() })?;
+        }
         let connected = clock::monotonic();
         let traffic = socket.traffic();
         let tcp = connected - started;
@@ -213,9 +270,39 @@ impl Endpoint {
             return Ok(Connected { stream: Stream::Plain(socket), traffic, times, address });
         };
         let shaken = connector.with_alpn(offer.protocols()).connect(name.clone(), socket).await;
-        let stream = Stream::Tls(Box::new(shaken.map_err(|source| ConnectError::Tls { address, source })?));
-        let times = ConnectTimes { tcp, tls: Some(clock::monotonic() - connected) };
+        let shaken = shaken.map_err(|source| ConnectError::Tls { peer: self.peer(address), source })?;
+        let (stream, times) =
+            (Stream::Tls(Box::new(shaken)), ConnectTimes { tcp, tls: Some(clock::monotonic() - connected) });
         Ok(Connected { stream, traffic, times, address })
+    }
+
+    /// What a proxy is asked for: an address that is said for the host, else the host, which the proxy resolves.
+    fn tunnel_end(&self) -> String {
+        let pinned = self.route.pinned(&self.host, self.port);
+        pinned.first().map_or_else(|| authority(&self.host, self.port), SocketAddr::to_string)
+    }
+
+    /// Who is at the other end of a connection to an address.
+    fn peer(&self, address: SocketAddr) -> String {
+        if self.route.proxy.is_some() { self.tunnel_end() } else { address.to_string() }
+    }
+
+    /// Why there is no TCP connection.
+    fn not_connected(&self, address: SocketAddr, source: io::Error) -> ConnectError {
+        match source.kind() {
+            io::ErrorKind::TimedOut => self.timed_out(address),
+            _ if self.route.proxy.is_some() => ConnectError::Proxy { address, said: source.to_string() },
+            io::ErrorKind::ConnectionRefused => ConnectError::Refused { address },
+            _ => ConnectError::Io { address, source },
+        }
+    }
+
+    fn timed_out(&self, address: SocketAddr) -> ConnectError {
+        let timeout = self.timeout;
+        match self.route.proxy {
+            Some(_) => ConnectError::ProxyTimeout { address, timeout },
+            None => ConnectError::Timeout { address, timeout },
+        }
     }
 }
 

@@ -38,6 +38,10 @@ pub enum HttpError {
     /// Reset by the peer: the connection, or this stream of it.
     #[error("the connection was reset")]
     Reset,
+    /// Broken off by TLS. A server that wants a client certificate and gets none says so only after the handshake, as
+    /// TLS 1.3 sees it (RFC 8446, 4.4.2.4).
+    #[error("TLS broke off: {0}")]
+    Tls(String),
     /// Not HTTP as the standard has it.
     #[error("not HTTP as the standard has it: {0}")]
     Protocol(String),

@@ -217,6 +217,7 @@ fn classify(error: &io::Error) -> HttpError {
         }
         // How TLS says that the peer has closed without a word.
         io::ErrorKind::UnexpectedEof => HttpError::Closed,
+        _ if error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => HttpError::Tls(error.to_string()),
         _ => HttpError::Protocol(error.to_string()),
     }
 }

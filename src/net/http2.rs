@@ -339,7 +339,7 @@ mod tests {
                     }
                 }
             });
-            let socket = StampedSocket::connect(address, false).await.unwrap();
+            let socket = StampedSocket::connect(address, None, false).await.unwrap();
             let traffic = socket.traffic();
             speak(Http2::begin(Stream::Plain(socket), traffic).await.unwrap()).await;
         });

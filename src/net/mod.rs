@@ -1,19 +1,24 @@
-//! Connections: TCP sockets whose reads carry the kernel's receive stamps, TLS, HTTP/1.1 and HTTP/2 on them, and a
-//! decoder of server-sent events. Framing and decoding do no I/O.
+//! Connections: TCP sockets whose reads carry the kernel's receive stamps, the way to a target, TLS, HTTP/1.1 and HTTP/2
+//! on them, and a decoder of server-sent events. Framing and decoding do no I/O.
 
 mod client;
 mod connect;
+mod fetch;
 mod framing;
 mod http;
 mod http1;
 mod http2;
+mod route;
 mod socket;
 pub mod sse;
 mod stamp;
 mod tls;
+mod tunnel;
 
-pub use client::{read_bounded, shared_client};
+pub use client::{read_bounded, routed_client, shared_client};
 pub use connect::{Alpn, ConnectError, ConnectTimes, Endpoint, EndpointError};
+pub use fetch::{FetchError, Fetcher};
 pub use http::{HttpConnection, HttpError, Progress};
+pub use route::{PROXY_AUTH_VARIABLE, Pin, Proxy, Route};
 pub use stamp::{ReadStamp, clock_stepped, loop_turned, refresh_pairing};
 pub use tls::{TlsError, TlsSettings, client_config};

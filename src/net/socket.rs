@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use mock_llm::receive::stamp_arrivals;
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -33,11 +34,17 @@ pub(super) struct StampedSocket {
 }
 
 impl StampedSocket {
-    /// Connects; `plain` is false where TLS comes on top.
-    pub(super) async fn connect(address: SocketAddr, plain: bool) -> io::Result<Self> {
+    /// Connects, from a local address where one is said; `plain` is false where TLS comes on top.
+    pub(super) async fn connect(address: SocketAddr, source: Option<IpAddr>, plain: bool) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_nodelay(true)?;
         stamp_arrivals(&socket)?;
+        if let Some(source) = source {
+            // The port is chosen at connect, when the peer is known: at bind it would be taken from all peers. A
+            // system that cannot do that has fewer ports, no other behaviour.
+            let _ = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
         let stream = socket.connect(address).await?;
         Ok(Self { stream, traffic: Rc::default(), plain })
     }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reqwest::Client;
-use url::Url;
+use http::HeaderMap;
+use url::{Position, Url};
 
 use super::{Moment, ProbeError};
 use crate::clock::{self, Nanos, SECOND};
-use crate::net::read_bounded;
+use crate::net::{Endpoint, Fetcher};
 use crate::record::{Gauge, Watched};
 use crate::secret::escaped;
 
@@ -33,8 +33,9 @@ struct Requests {
 
 /// The watcher of a path.
 pub(super) struct Health {
-    client: Client,
-    url: Url,
+    fetcher: Rc<Fetcher>,
+    /// Path and query.
+    path: String,
     requests: Rc<RefCell<Requests>>,
     /// What the newest answer was.
     last: Option<Result<(), String>>,
@@ -44,15 +45,17 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new(client: Client, url: Url) -> Self {
-        Self { client, url, requests: Rc::default(), last: None, failed: BTreeMap::new(), newest: None }
+    pub(super) fn new(endpoint: Endpoint, url: &Url) -> Self {
+        let fetcher = Rc::new(Fetcher::new(endpoint, url));
+        let path = url[Position::BeforePath..Position::AfterQuery].to_owned();
+        Self { fetcher, path, requests: Rc::default(), last: None, failed: BTreeMap::new(), newest: None }
     }
 
     /// Takes what has ended, and asks once more. The first answer is waited for: it tells what there is to watch.
     pub(super) async fn look(&mut self, moment: Moment, out: &mut Watched) -> Result<(), ProbeError> {
         self.newest = Some(moment);
         if self.last.is_none() {
-            let answered = answer(&self.client, self.url.clone()).await;
+            let answered = answer(&self.fetcher, &self.path).await;
             self.last = Some(answered);
         }
         let ended = std::mem::take(&mut self.requests.borrow_mut().ended);
@@ -82,9 +85,9 @@ impl Health {
             return;
         }
         self.requests.borrow_mut().open.push(at);
-        let (client, url, requests) = (self.client.clone(), self.url.clone(), Rc::clone(&self.requests));
+        let (fetcher, path, requests) = (Rc::clone(&self.fetcher), self.path.clone(), Rc::clone(&self.requests));
         tokio::task::spawn_local(async move {
-            let answered = tokio::time::timeout(PATIENCE, answer(&client, url)).await;
+            let answered = tokio::time::timeout(PATIENCE, answer(&fetcher, &path)).await;
             let took = (clock::monotonic() - at) as f64 / 1e3;
             let answered = answered.unwrap_or_else(|_| Err(format!("no answer in {} s", PATIENCE.as_secs())));
             let mut requests = requests.borrow_mut();
@@ -108,14 +111,14 @@ impl Health {
     }
 }
 
-async fn answer(client: &Client, url: Url) -> Result<(), String> {
-    let response = client.get(url).send().await.map_err(|error| cause(&error.without_url()))?;
+async fn answer(fetcher: &Fetcher, path: &str) -> Result<(), String> {
+    let response = fetcher.get(path, HeaderMap::new(), ANSWER).await;
+    let response = response.map_err(|error| escaped(&error.to_string(), 200))?;
     let status = response.status();
     let page = response
         .headers()
         .get(http::header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    read_bounded(response, ANSWER).await.map_err(|error| cause(&error.without_url()))?;
     if !status.is_success() {
         return Err(format!("answered {status}"));
     }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{self, Nanos, SECOND};
+use crate::net::Endpoint;
 use crate::record::{Probe, Watched};
 use crate::scenario::{MongoProbe, ProcessProbe, PrometheusProbe, Which};
 use crate::secret::{Secret, escaped};
@@ -62,8 +63,8 @@ pub enum Wanted {
     Process(ProcessProbe),
     /// A cheap path.
     Health {
-        /// The HTTP client.
-        client: reqwest::Client,
+        /// Where it is asked, by the way that the users take.
+        endpoint: Box<Endpoint>,
         /// What is asked.
         url: url::Url,
     },
@@ -157,7 +158,7 @@ impl Watcher {
                 Self::Cgroup(process::Cgroup::new(folder))
             }
             Wanted::Process(probe) => Self::Processes(process::Processes::new(probe.which)),
-            Wanted::Health { client, url } => Self::Health(health::Health::new(client, url)),
+            Wanted::Health { endpoint, url } => Self::Health(health::Health::new(*endpoint, &url)),
             Wanted::Prometheus { client, settings, bearer } => {
                 Self::Prometheus(prometheus::Scraper::new(client, settings, bearer))
             }

@@ -120,6 +120,29 @@ pub struct TargetInfo {
     pub mock: bool,
     /// Whether any certificate was accepted.
     pub insecure: bool,
+    /// How it was reached, where that was not as its URL alone says.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reached: Option<Reached>,
+}
+
+/// How a target was reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reached {
+    /// The name that TLS asked for and verified in the place of the URL's host.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sni: Option<String>,
+    /// Whether there was a client certificate for servers that ask.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub client_cert: bool,
+    /// Addresses that were taken instead of asking the resolver, `HOST:PORT:ADDRESS`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub resolved: Vec<String>,
+    /// The proxy that opened a tunnel, `host:port`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub proxy: Option<String>,
+    /// The addresses that connections came from in turn.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub source_addresses: Vec<String>,
 }
 
 /// How a run ended.
@@ -319,7 +342,7 @@ pub struct GeneratorResult {
     pub cores: usize,
     /// The limit of open descriptors in force.
     pub fd_limit: u64,
-    /// Local ports that connections to one address may use.
+    /// Local ports that connections to one address may use, over all addresses that they come from.
     pub ports: u64,
     /// The most resident memory.
     pub peak_rss_bytes: u64,

@@ -1,6 +1,7 @@
 //! What a run was asked to do, with its defaults and the problems of what was asked.
 
 mod budget;
+mod connecting;
 pub mod file;
 mod guard;
 mod journey;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use budget::{Budget, BudgetMetric, Limit, Spoilt, Statistic, default_budgets, parse_share};
+pub use connecting::{Connecting, Pinned, parse_proxy, parse_sources};
 pub use file::WhiteSpace;
 pub use guard::AbortOn;
 pub use journey::{After, Disturb, Disturbance, Journey, JourneyStep, Risk, Turns};
@@ -32,7 +34,7 @@ pub use protocol::{
     Source, SsePlan, TokenAt, Transport, WebSocketPlan,
 };
 pub use read::{Written as WrittenScenario, Wrong, read, schema};
-pub use target::{Accounts, Reference, Target, is_private, plain_url};
+pub use target::{Accounts, Reference, Target, is_private, is_private_address, plain_url};
 pub use template::Template;
 
 /// The ladder of `--users`: the tiers below the number that was asked for.
@@ -77,6 +79,9 @@ pub struct Scenario {
     pub insecure: bool,
     /// Whether HTTP/1.1 is spoken even where HTTP/2 is offered.
     pub http1: bool,
+    /// How connections are made, where it is not as the target's URL alone says.
+    #[serde(skip_serializing_if = "Connecting::is_plain")]
+    pub connecting: Connecting,
     /// Threads that carry users.
     pub shards: usize,
 }
@@ -91,7 +96,7 @@ impl Scenario {
 /// How long things may take.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timeouts {
-    /// TCP and TLS together.
+    /// TCP, a proxy's tunnel and TLS together.
     #[serde(rename = "connect_s", serialize_with = "seconds")]
     pub connect: Duration,
     /// Without a single byte from the target.

@@ -115,6 +115,14 @@ impl Target {
         }
     }
 
+    /// Its base URL; none of the embedded one, whose address is not known before it runs.
+    pub fn base(&self) -> Option<&Url> {
+        match self {
+            Self::Embedded { .. } => None,
+            Self::OpenAi { base, .. } | Self::LibreChat { base, .. } | Self::Described { base, .. } => Some(base),
+        }
+    }
+
     /// Whether the mock behind it can be asked.
     pub fn has_mock(&self) -> bool {
         match self {
@@ -173,7 +181,8 @@ pub fn is_private(url: &Url) -> bool {
     }
 }
 
-fn is_private_address(address: IpAddr) -> bool {
+/// Whether an address is on this machine or in a private network.
+pub fn is_private_address(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {

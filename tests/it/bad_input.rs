@@ -114,7 +114,7 @@ fn preflight(flags: &[&str], expected: &[&str]) {
 #[test]
 fn a_target_that_is_not_there() {
     let closed = format!("http://{}", listen().local_addr().unwrap());
-    preflight(&["--target", &closed], &["asked GET", "/v1/models", "efused", "is the server running"]);
+    preflight(&["--target", &closed], &["asked GET", "/v1/models", "refuses the connection", "is the server running"]);
     preflight(&["--target", &closed, "--model", "m"], &["asked POST", "connect_refused", "and the port right?"]);
     preflight(&["--target", "http://no-such-host.test", "--model", "m"], &["dns", "does not resolve", "--target"]);
     preflight(

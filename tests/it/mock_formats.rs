@@ -321,9 +321,8 @@ fn the_key_is_the_bearer_and_with_messages_also_x_api_key() {
     let mock = Mock::start(&format!("api_key = \"right\"\n{FAST}"));
     let version = ("anthropic-version", "2023-06-01");
     for api in ALL {
-        let with = |headers: &[(&'static str, &str)]| {
-            ask(&mock, api, &api.request(true), headers, Duration::from_secs(10))
-        };
+        let with =
+            |headers: &[(&'static str, &str)]| ask(&mock, api, &api.request(true), headers, Duration::from_secs(10));
         assert_eq!(with(&[("authorization", "Bearer right")]).status, 200, "{api:?}");
         let wrong: [&[(&str, &str)]; 3] =
             [&[], &[("authorization", "Bearer wrong")], &[("x-api-key", "wrong"), version]];

@@ -327,7 +327,10 @@ fn client() -> reqwest::Client {
 }
 
 fn health(url: &str) -> Wanted {
-    Wanted::Health { client: client(), url: url.parse().unwrap() }
+    let url: url::Url = url.parse().unwrap();
+    let tls = capacity_check::net::client_config(&capacity_check::net::TlsSettings::default()).unwrap();
+    let endpoint = capacity_check::net::Endpoint::new(&url, &tls, Duration::from_secs(5)).unwrap();
+    Wanted::Health { endpoint: Box::new(endpoint), url }
 }
 
 fn scraped(url: &str, bearer: Option<&str>) -> Wanted {

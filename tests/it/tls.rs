@@ -60,13 +60,13 @@ fn a_certificate_counts_only_where_it_is_trusted() {
     let unknown = speak(&TlsSettings::default());
     assert_eq!(unknown.outcome, Outcome::Tls);
     assert!(unknown.detail.contains("UnknownIssuer") || unknown.detail.contains("certificate"), "{}", unknown.detail);
-    let trusted = speak(&TlsSettings { ca_file: Some(front.ca.path().to_owned()), insecure: false });
+    let trusted = speak(&TlsSettings { ca_file: Some(front.ca.path().to_owned()), ..TlsSettings::default() });
     assert_eq!((trusted.outcome, trusted.tokens), (Outcome::Completed, 9), "{}", trusted.detail);
     assert!(trusted.connect.is_some() && trusted.tls.is_some());
     // Beneath TLS the end of a line cannot be seen, so a stamp is never more than a bound.
     let first = trusted.first_token.unwrap();
     assert!(first.earliest < first.latest);
-    assert_eq!(speak(&TlsSettings { ca_file: None, insecure: true }).outcome, Outcome::Completed);
+    assert_eq!(speak(&TlsSettings { insecure: true, ..TlsSettings::default() }).outcome, Outcome::Completed);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! From what was written to what is meant: every problem at once, before anything runs.
 
+mod connecting;
 mod journey;
 mod load;
 mod probe;
@@ -90,6 +91,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
         For::Looking => Secrets::default(),
     };
     let target = target::target(&wish, what_for, &mut problems);
+    let connecting = connecting::connecting(&wish, what_for, target.as_ref(), &mut problems);
     let embedded = matches!(target, Some(Target::Embedded { .. }));
     let real_model = file.target.real_model.unwrap_or(false);
     let traced = !real_model && target.as_ref().is_some_and(Target::has_mock);
@@ -132,6 +134,7 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
         ca_file: file.target.ca_file.clone(),
         insecure: file.target.insecure.unwrap_or(false),
         http1: file.target.http1.unwrap_or(false),
+        connecting,
         shards,
     };
     Ok(Resolved { scenario, secrets, output })

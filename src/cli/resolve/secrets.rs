@@ -4,6 +4,7 @@ use super::Problems;
 use super::probe::{StoreSecrets, store_secrets};
 use crate::account::{Credentials, read_list};
 use crate::cli::overlay::Wish;
+use crate::net::PROXY_AUTH_VARIABLE;
 use crate::scenario::file::ScenarioFile;
 use crate::secret::{Secret, redacted};
 
@@ -19,6 +20,8 @@ pub(in crate::cli) struct Secrets {
     pub(in crate::cli) headers: Vec<(String, Secret)>,
     /// The token of the mock's admin listener.
     pub(in crate::cli) admin_token: Option<Secret>,
+    /// `user:password` for the proxy.
+    pub(in crate::cli) proxy_auth: Option<Secret>,
     /// Signs the bearer tokens of users whose tokens are minted.
     pub(in crate::cli) jwt_secret: Option<Secret>,
     /// The users, where a list names them.
@@ -31,7 +34,7 @@ impl Secrets {
     /// A foreign text without these.
     pub(in crate::cli) fn redacted(&self, text: &str) -> String {
         let headers = self.headers.iter().map(|(_, value)| value);
-        let alone = [&self.key, &self.admin_token, &self.jwt_secret];
+        let alone = [&self.key, &self.admin_token, &self.proxy_auth, &self.jwt_secret];
         let all: Vec<Secret> = alone.into_iter().flatten().chain(headers).cloned().collect();
         redacted(text, &all)
     }
@@ -84,10 +87,16 @@ pub(super) fn secrets(wish: &Wish, problems: &mut Problems<'_>) -> Secrets {
     if let (None, Some(name)) = (&key, named) {
         problems.add("target.api_key_env", missing(name));
     }
+    // What is meant for other proxies is not sent.
+    let proxy_auth = wish.file.target.proxy.as_ref().and_then(|_| variable(PROXY_AUTH_VARIABLE));
+    if proxy_auth.as_ref().is_some_and(|auth| !auth.expose().contains(':')) {
+        problems.add("target.proxy", format!("{PROXY_AUTH_VARIABLE} in the environment should be user:password"));
+    }
     Secrets {
         key,
         headers,
         admin_token: variable("MOCK_LLM_ADMIN_TOKEN"),
+        proxy_auth,
         jwt_secret: variable(reference_chat::cli::SECRET_VARIABLE),
         accounts: Vec::new(),
         stores: store_secrets(wish, problems),

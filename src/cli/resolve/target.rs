@@ -93,12 +93,16 @@ fn only_embedded(wish: &Wish, problems: &mut Problems<'_>) {
 
 fn embedded(wish: &Wish, problems: &mut Problems<'_>) -> Option<Target> {
     let file = &wish.file;
-    let TargetSection { profile, mock_admin, endpoint, ca_file, .. } = &file.target;
+    let TargetSection { profile, mock_admin, endpoint, ca_file, sni, client_cert, resolve, proxy, .. } = &file.target;
     let for_targets = [
         ("target.profile", *profile == Some(Profile::Librechat)),
         ("target.mock_admin", mock_admin.is_some()),
         ("target.endpoint", endpoint.is_some()),
         ("target.ca_file", ca_file.is_some()),
+        ("target.sni", sni.is_some()),
+        ("target.client_cert", client_cert.is_some()),
+        ("target.resolve", resolve.is_some()),
+        ("target.proxy", proxy.is_some()),
         ("accounts.file", file.accounts.file.is_some()),
         ("accounts.register", file.accounts.register == Some(true)),
     ];

@@ -175,6 +175,7 @@ pub(crate) fn tool() -> Command {
         .env_remove("MONGO_URI")
         .env_remove("REDIS_URI")
         .env_remove("METRICS_SECRET")
+        .env_remove("CAPACITY_CHECK_PROXY_AUTH")
         .env("LC_ALL", "C.UTF-8")
         // Nobody's calibration but that of a test.
         .env("XDG_STATE_HOME", "/nonexistent")

@@ -147,6 +147,7 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
             model: "mock-fast".to_owned(),
             mock: true,
             insecure: false,
+            reached: None,
         },
         started_at: "2026-11-22T12:00:00.000000Z".to_owned(),
         duration_s: tiers.last().map_or(0.0, |tier| tier.steady_from_s + tier.steady_s + 2.0),
