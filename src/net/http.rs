@@ -1,15 +1,17 @@
 //! A connection that carries HTTP, in the version that was agreed on when it was opened.
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
 
-use super::connect::{ConnectError, ConnectTimes, Connected, Endpoint};
+use super::connect::{Alpn, ConnectError, ConnectTimes, Connected, Endpoint, Stream};
 use super::framing::Malformed;
 use super::http1::Http1;
 use super::http2::Http2;
+use super::socket::Traffic;
 use super::stamp::ReadStamp;
 use crate::clock::Nanos;
 
@@ -79,6 +81,20 @@ impl HttpConnection {
             Spoken::Http1(Http1::new(stream, traffic))
         };
         Ok(Self { spoken, times })
+    }
+
+    /// Connects to an endpoint with HTTP/1.1 alone, which is what a WebSocket is upgraded from.
+    pub(super) async fn open_http1(endpoint: &Endpoint) -> Result<Self, ConnectError> {
+        let Connected { stream, traffic, times, .. } = endpoint.connect(Alpn::Http1).await?;
+        Ok(Self { spoken: Spoken::Http1(Http1::new(stream, traffic)), times })
+    }
+
+    /// The stream of a connection that was upgraded, with what was read of what follows; HTTP/2 has none.
+    pub(super) fn into_stream(self) -> Option<(Stream, Rc<Traffic>, Vec<u8>)> {
+        match self.spoken {
+            Spoken::Http1(connection) => Some(connection.into_stream()),
+            Spoken::Http2(_) => None,
+        }
     }
 
     /// What is spoken on it.

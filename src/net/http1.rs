@@ -149,13 +149,12 @@ impl Http1 {
         cx: &mut Context<'_>,
         take: impl FnOnce(&mut Self, &[u8]) -> T,
     ) -> Poll<Result<T, HttpError>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
-                Ok(()) => Poll::Ready(Ok(take(self, buffer.filled()))),
-                Err(error) => Poll::Ready(Err(classify(&error))),
-            }
-        })
+        read_into_scratch(cx, self, |this| &mut this.stream, take)
+    }
+
+    /// The stream of a connection that was upgraded, with what was read of what follows.
+    pub(super) fn into_stream(self) -> (Stream, Rc<Traffic>, Vec<u8>) {
+        (self.stream, self.traffic, self.wire)
     }
 
     /// Reads up to the end of the response's head.
@@ -209,8 +208,25 @@ impl Http1 {
     }
 }
 
+/// Reads once, from the stream of `whose`, into this thread's scratch buffer; gives what `take` makes of it. No bytes are
+/// the end.
+pub(super) fn read_into_scratch<W, T>(
+    cx: &mut Context<'_>,
+    whose: &mut W,
+    stream: impl FnOnce(&mut W) -> &mut Stream,
+    take: impl FnOnce(&mut W, &[u8]) -> T,
+) -> Poll<Result<T, HttpError>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut buffer = ReadBuf::new(scratch);
+        match ready!(Pin::new(stream(whose)).poll_read(cx, &mut buffer)) {
+            Ok(()) => Poll::Ready(Ok(take(whose, buffer.filled()))),
+            Err(error) => Poll::Ready(Err(classify(&error))),
+        }
+    })
+}
+
 /// Sorts what the socket or TLS says.
-fn classify(error: &io::Error) -> HttpError {
+pub(super) fn classify(error: &io::Error) -> HttpError {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
             HttpError::Reset

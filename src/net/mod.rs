@@ -14,6 +14,7 @@ pub mod sse;
 mod stamp;
 mod tls;
 mod tunnel;
+pub mod websocket;
 
 pub use client::{read_bounded, routed_client, shared_client};
 pub use connect::{Alpn, ConnectError, ConnectTimes, Endpoint, EndpointError};

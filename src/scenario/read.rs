@@ -232,9 +232,9 @@ mod tests {
                 "4:1 load.ramp: is a number, but should be a text",
                 "7:1 target.profile: unknown value `librchat`; did you mean `librechat`?",
                 "10:1 tiers[0].expect: unknown value `wran`; did you mean `warn`?",
-                "14:1 budgets.ttft.p59: unknown key `p59`; did you mean `p50`?",
-                "15:1 budgets.ttft.p95: `pass` is missing",
-                "17:1 budgets.error_rate: is true or false, but should be a table",
+                "12:1 budgets.ttft.p59: unknown key `p59`; did you mean `p50`?",
+                "13:1 budgets.ttft.p95: `pass` is missing",
+                "15:1 budgets.error_rate: is true or false, but should be a table",
             ]
         );
     }

@@ -97,7 +97,8 @@ async fn turn(driver: &Driver, session: &mut Session, cancel_after: Option<u64>)
 fn a_turn_that_is_cancelled_leaves_its_connection() {
     let mock = Mock::start("[models.m]\nttft = \"5ms\"\ngap = \"10ms\"\ntokens = 100");
     let nginx = before(&mock, "");
-    let driver = driver(&nginx.base, "m", limits(), &TlsSettings { ca_file: Some(nginx.ca()), ..TlsSettings::default() });
+    let driver =
+        driver(&nginx.base, "m", limits(), &TlsSettings { ca_file: Some(nginx.ca()), ..TlsSettings::default() });
     let (cancelled, next) = runtime().block_on(async {
         let mut session = driver.session(0);
         (turn(&driver, &mut session, Some(3)).await, turn(&driver, &mut session, None).await)
