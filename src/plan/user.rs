@@ -136,7 +136,7 @@ mod tests {
         assert_ne!(said[0].text, draw(4)[0].text);
         assert_ne!(said[0].text, said[1].text);
         for (turn, saying) in said.iter().enumerate() {
-            assert_eq!((saying.opens, saying.continues), (turn % 3 == 0, turn % 3 != 2), "{turn}");
+            assert_eq!((saying.opens, saying.continues), (turn.is_multiple_of(3), turn % 3 != 2), "{turn}");
             // And its marker.
             assert!((4..=10).contains(&saying.text.split(' ').count()), "{}", saying.text);
             assert_eq!(newest_marker(&saying.text), Some(saying.marker.as_str()));
