@@ -1,10 +1,12 @@
-//! What follows from a result: quantiles with intervals, needed samples, generator health, capacity, and what
-//! was watched.
+//! What follows from a result: quantiles with intervals, needed samples, generator health, capacity, drift, Little's
+//! law, and what was watched.
 
 mod binomial;
 mod blocks;
 mod capacity;
+mod drift;
 mod generator;
+mod little;
 mod needs;
 mod quantile;
 mod slope;
@@ -13,7 +15,9 @@ mod watch;
 pub use binomial::{rate_interval, samples_for_quantile, samples_for_rate, would_fail_with, would_pass_with};
 pub use blocks::{LEAST_BLOCKS, blocks_interval};
 pub use capacity::capacity;
+pub use drift::drift_of;
 pub use generator::generator_causes;
+pub use little::littles_law;
 pub use needs::steady_needed;
 pub use quantile::{exceeding, quantile_interval};
 pub use watch::{demand, watched};

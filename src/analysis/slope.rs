@@ -8,13 +8,15 @@ const LEAST: usize = 8;
 const MOST: usize = 300;
 /// An autocorrelation above this cannot be told from a walk without end.
 const MOST_R: f64 = 0.95;
-/// The 95th percentile of the standard normal distribution: each bound is one-sided.
-const Z: f64 = 1.644_853_6;
+/// The 95th percentile of the standard normal distribution: each bound by itself holds with 95 % confidence.
+const ONE_SIDED: f64 = 1.644_853_6;
+/// The 97.5th: both bounds hold together.
+const TWO_SIDED: f64 = 1.959_964;
 
 /// Points (x, y) that are compared with each other alone, in the order of x.
 pub(super) type Season = Vec<(f64, f64)>;
 
-/// A slope between its one-sided 95 % bounds, in y a unit of x.
+/// A slope between its 95 % bounds, in y a unit of x.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Slope {
     pub(super) median: f64,
@@ -22,8 +24,17 @@ pub(super) struct Slope {
     pub(super) upper: f64,
 }
 
-/// The slope; `None`: too few points to say.
+/// The slope, with bounds of which each holds; `None`: too few points to say.
 pub(super) fn slope(seasons: &[Season]) -> Option<Slope> {
+    bounded(seasons, ONE_SIDED)
+}
+
+/// The same, with bounds that hold both at once.
+pub(super) fn two_sided_slope(seasons: &[Season]) -> Option<Slope> {
+    bounded(seasons, TWO_SIDED)
+}
+
+fn bounded(seasons: &[Season], z: f64) -> Option<Slope> {
     let seasons: Vec<Season> = seasons.iter().map(thinned).collect();
     if seasons.iter().map(Vec::len).sum::<usize>() < LEAST {
         return None;
@@ -46,7 +57,7 @@ pub(super) fn slope(seasons: &[Season]) -> Option<Slope> {
     let count = slopes.len() as f64;
     let at = |rank: f64| slopes[(rank.max(0.0) as usize).min(slopes.len() - 1)];
     let median = at((count - 1.0) / 2.0);
-    let half = Z * f64::sqrt(variance * inflation(&seasons, median)) / 2.0;
+    let half = z * f64::sqrt(variance * inflation(&seasons, median)) / 2.0;
     Some(Slope { median, lower: at((count / 2.0 - half).floor() - 1.0), upper: at((count / 2.0 + half).ceil()) })
 }
 

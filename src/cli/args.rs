@@ -81,8 +81,9 @@ pub(crate) struct RunArgs {
     /// The most turns of a conversation; the next one begins without history. [default: 4]
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub(crate) turns: Option<u32>,
-    /// What users say: the bundled conversations en, ko or mixed, or a .jsonl file with a conversation
-    /// a line, {"turns": ["..", ".."]}. [default: mixed]
+    /// What users say: the bundled conversations en, ko or mixed; a .jsonl file with a conversation a line,
+    /// {"turns": ["..", ".."]}, or a .csv file with the columns conversation and text, or text alone; or words of
+    /// which only the number is known, such as 'generated: lognormal 40 400' (median, p95). [default: mixed]
     #[arg(long, value_name = "SET", help_heading = "Load")]
     pub(crate) prompts: Option<String>,
     /// Over how long the new users of a tier come. [default: 20s]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::RunArgs;
 use crate::scenario::file::{ProcessSection, PrometheusSection, ScenarioFile, TargetSection};
-use crate::scenario::{Places, Problem, WrittenScenario, read};
+use crate::scenario::{Places, Problem, Prompts, WrittenScenario, read};
 use crate::secret::Secret;
 use serde_json::json;
 
@@ -97,7 +97,7 @@ impl Wish {
             *path = folder.join(&*path);
         }
         if let Some(prompts) = &mut self.file.journey.prompts
-            && prompts.ends_with(".jsonl")
+            && Prompts::is_file(prompts)
         {
             *prompts = folder.join(&*prompts).display().to_string();
         }

@@ -92,10 +92,10 @@ impl UserPlan {
     pub fn say(&mut self, turns: &Turns) -> Saying {
         let turn = self.turn;
         self.turn += 1;
-        let all = self.prompts.conversations();
-        let (which, place) = self.conversation.unwrap_or_else(|| (self.rng.random_range(0..all.len()), 0));
-        let prompt = &all[which][place];
-        let continues = place + 1 < all[which].len().min(self.turns as usize);
+        let choices = self.prompts.choices();
+        let (which, place) = self.conversation.unwrap_or_else(|| (self.rng.random_range(0..choices), 0));
+        let prompt = self.prompts.text(which, place, &mut self.rng);
+        let continues = place + 1 < self.prompts.turns(which).min(self.turns as usize);
         self.conversation = continues.then_some((which, place + 1));
         let marker = marker(&self.run, &self.number.to_string(), turn);
         let text = format!("{prompt} [[{marker}]]");
@@ -217,6 +217,26 @@ mod tests {
             [true, true, false, true, true, false]
         );
         assert_eq!(newest_marker(&said[4].text), Some("cc:r1:7:4"));
+    }
+
+    #[test]
+    fn generated_prompts_follow_from_the_seed_and_have_their_length() {
+        let mut plan = plan(&[10], "0");
+        plan.prompts = Prompts::generated("uniform 3 9").unwrap();
+        let draw = |number| -> Vec<Saying> {
+            let mut user = plan.user(number);
+            (0..30).map(|_| user.say(&NO_RISK)).collect()
+        };
+        let said = draw(3);
+        assert_eq!(said, draw(3));
+        assert_ne!(said[0].text, draw(4)[0].text);
+        assert_ne!(said[0].text, said[1].text);
+        for (turn, saying) in said.iter().enumerate() {
+            assert_eq!((saying.opens, saying.continues), (turn.is_multiple_of(3), turn % 3 != 2), "{turn}");
+            // And its marker.
+            assert!((4..=10).contains(&saying.text.split(' ').count()), "{}", saying.text);
+            assert_eq!(newest_marker(&saying.text), Some(saying.marker.as_str()));
+        }
     }
 
     proptest! {

@@ -4,6 +4,7 @@ mod metrics;
 mod probe;
 mod read;
 mod reason;
+mod steady;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use metrics::{BlockResult, DecodeError, MetricResult, failed_metrics, metric
 pub use probe::{Balance, Checkout, Growth, Probes, SizingRow, Used};
 pub use read::{ReadError, read};
 pub use reason::{Reason, SampleUnit};
+pub use steady::{Drift, LittlesLaw};
 pub use trace::{Calibration, Stack, TierTraceResult, TraceResult, tier_trace};
 
 /// The version of the form; it rises when a field changes its meaning or goes away.

@@ -65,15 +65,16 @@ pub(super) fn share(text: &Option<Text>, path: &str, default: f64, problems: &mu
     text.as_ref().and_then(|text| problems.take(path, parse_share(&text.0))).unwrap_or(default)
 }
 
-/// A bundled set, or a file that ends in `.jsonl`.
+/// A bundled set, a file that ends in `.jsonl` or `.csv`, or lengths alone.
 fn prompts(name: Option<&str>, problems: &mut Problems<'_>) -> Prompts {
     let name = name.unwrap_or("mixed");
-    let read = match Prompts::bundled(name) {
-        Some(prompts) => Ok(prompts),
-        None if name.ends_with(".jsonl") => Prompts::read(Path::new(name)).map_err(|error| error.to_string()),
-        None => {
+    let read = match (Prompts::bundled(name), name.strip_prefix("generated:")) {
+        (Some(prompts), _) => Ok(prompts),
+        (None, Some(lengths)) => Prompts::generated(lengths),
+        (None, None) if Prompts::is_file(name) => Prompts::read(Path::new(name)).map_err(|error| error.to_string()),
+        (None, None) => {
             let known = unknown("set of prompts", name, Prompts::BUNDLED.into_iter());
-            Err(format!("{known} (a file of yours ends in .jsonl)"))
+            Err(format!("{known} (a file of yours ends in .jsonl or .csv; or `generated: lognormal 40 400`, in words)"))
         }
     };
     let fallback = || Prompts::bundled("mixed").expect("it is bundled");

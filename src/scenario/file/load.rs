@@ -18,8 +18,10 @@ pub struct JourneySection {
     /// The share of turns that the user cancels in the middle of the reply, such as `5%`.
     pub cancel_share: Option<Text>,
     /// What users say: the bundled conversations `en`, `ko` or `mixed` (which it is without this), or
-    /// a file of yours ending in .jsonl with a conversation a line, `{"turns": ["..", ".."]}`.
-    /// Relative to this file.
+    /// a file of yours: ending in .jsonl with a conversation a line, `{"turns": ["..", ".."]}`, or in
+    /// .csv with the columns `conversation` and `text`, a turn a row, or `text` alone, a conversation
+    /// a row. Relative to this file. Or words of which only the number is known:
+    /// `generated: lognormal 40 400` (median, 95th percentile).
     pub prompts: Option<String>,
     /// A user whom the deployment tells to come again later does so; true without it.
     pub obey_retry_after: Option<bool>,
