@@ -202,6 +202,8 @@ impl TierRecord {
         }
         if turn.outcome == Outcome::Completed {
             record(Metric::Turn, micros(turn.ended - turn.intended));
+        } else {
+            self.failed.record(Metric::Turn, micros(turn.ended - turn.intended));
         }
         if turn.first_token.is_none() {
             // A whole turn without a single token: nothing was ever seen.
@@ -226,6 +228,7 @@ impl TierRecord {
         for gap in turn.gaps() {
             self.failed.record(Metric::Itl, gap);
         }
+        self.failed.record(Metric::Turn, micros(turn.ended - turn.intended));
         if turn.outcome == Outcome::Interrupted {
             return;
         }

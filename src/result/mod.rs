@@ -251,7 +251,7 @@ pub struct TierResult {
     pub streams: f64,
     /// Metrics of completed turns, and of the generator, by name.
     pub metrics: BTreeMap<Metric, MetricResult>,
-    /// Metrics of turns that failed.
+    /// Metrics of turns that failed; `turn` also of those that were cancelled.
     pub failed_metrics: BTreeMap<Metric, MetricResult>,
     /// Where the time of traced turns went, and how their tokens came through.
     #[serde(skip_serializing_if = "Option::is_none", default)]
