@@ -7,8 +7,10 @@ mod capacity;
 mod drift;
 mod generator;
 mod little;
+mod load;
 mod needs;
 mod quantile;
+mod recovery;
 mod slope;
 mod watch;
 
@@ -18,8 +20,10 @@ pub use capacity::capacity;
 pub use drift::drift_of;
 pub use generator::generator_causes;
 pub use little::littles_law;
+pub use load::loaded;
 pub use needs::steady_needed;
 pub use quantile::{exceeding, quantile_interval};
+pub use recovery::recovery;
 pub use watch::{demand, watched};
 
 /// The confidence of every one-sided bound.

@@ -1,5 +1,6 @@
 //! From what the engine has left behind to the one result.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::calibrate::calibration;
@@ -27,11 +28,13 @@ pub(super) struct Facts<'a> {
     pub(super) traces: Option<Traces>,
     /// What was seen beside the users.
     pub(super) probes: Option<Probes>,
+    /// How many users followed which journey.
+    pub(super) journeys: BTreeMap<String, u64>,
 }
 
 /// The result of a run, not judged yet.
 pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
-    let Facts { scenario, target, started, epoch, ended, prepared, mut steps, traces, probes } = facts;
+    let Facts { scenario, target, started, epoch, ended, prepared, mut steps, traces, probes, journeys } = facts;
     steps.merge(output.record.steps.clone());
     let mut record = output.record;
     let trace = traces.as_ref().map(|traces| trace_result(traces, scenario, epoch));
@@ -71,6 +74,8 @@ pub(super) fn assemble(facts: Facts<'_>, output: Output) -> RunResult {
         totals,
         trace,
         probes,
+        recovery: None,
+        journeys,
         steps: steps_of(&steps),
         generator: GeneratorResult {
             shards: scenario.shards,
@@ -138,6 +143,8 @@ fn tier(
         failed_metrics: failed_metrics(&record),
         trace: None,
         findings: record.findings,
+        law: None,
+        drift: BTreeMap::new(),
         budgets: Vec::new(),
         generator: TierGenerator {
             cpu_cores: run.usage.cpu_cores,

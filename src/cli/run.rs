@@ -21,19 +21,19 @@ use super::render;
 use super::resolve::{For, Output as Wanted, Resolved, resolve};
 use super::watch;
 use crate::account::marked_email;
-use crate::analysis::{steady_needed, watched};
+use crate::analysis::{loaded, steady_needed, watched};
 use crate::clock;
 use crate::driver::Driver;
 use crate::engine::{self, Interrupt, Output, Patience, Progress, Settings};
 use crate::exit::Exit;
 use crate::lang::Texts;
-use crate::metric::MetricSet;
+use crate::metric::{Metric, MetricSet};
 use crate::plan::{Plan, Translation};
 use crate::record::Journal;
 use crate::report::terminal;
 use crate::result::{End, RunResult, Verdict};
 use crate::scenario::file::Form;
-use crate::scenario::{BudgetMetric, Problem, Scenario, Tier};
+use crate::scenario::{BudgetMetric, Problem, Scenario, Shape, Tier};
 use crate::secret::escaped;
 use crate::trace::{Tracer, Traces, Tracing};
 use crate::verdict::judge;
@@ -113,6 +113,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
     }
     let live = Live::new(console, !args.no_progress);
     let plan = Plan::new(&scenario, &ready.run);
+    let journeys = plan.followers();
     let mut insisting = interrupts.clone();
     let (tracing, traces) = begin_tracing(&scenario, &ready).await?;
     let run = ready.run.clone();
@@ -135,12 +136,18 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
         steps: ready.steps,
         traces,
         probes,
+        journeys,
     };
     // They are of no more use; a child that hangs must not hold the report up.
     drop(ready.embedded);
     let balanced = output.record.totals().is_balanced();
     let mut result = assemble(facts, output);
     watched(&mut result);
+    let within = match scenario.load.shape {
+        Shape::Spike { recover_within, .. } => Some(recover_within.as_secs_f64()),
+        Shape::Steps | Shape::Linear { .. } | Shape::Soak { .. } => None,
+    };
+    loaded(&mut result, within).context("cannot judge the result")?;
     judge(&mut result, &scenario.load.tiers).context("cannot judge the result")?;
     if scenario.probes.pools {
         // Whatever happens to the trials, the run has its result.
@@ -205,14 +212,16 @@ async fn begin_tracing(
     Ok((Some(tracing), Some(JournalReading { over, task })))
 }
 
-/// The metrics that some budget limits.
+/// The metrics that some budget limits, or whose drift is watched.
 fn budgeted(scenario: &Scenario) -> MetricSet {
     let budgets = scenario.load.tiers.iter().flat_map(|tier| &tier.budgets);
     let metrics = budgets.filter_map(|budget| match budget.metric {
         BudgetMetric::Latency(metric, _) => Some(metric),
         BudgetMetric::ErrorRate | BudgetMetric::Replies(_) => None,
     });
-    metrics.collect()
+    // What is watched for drift is kept by block too.
+    let watched = matches!(scenario.load.shape, Shape::Soak { .. }).then_some([Metric::Ttft, Metric::Turn]);
+    metrics.chain(watched.into_iter().flatten()).collect()
 }
 
 /// Why nothing was run.

@@ -5,6 +5,7 @@ mod forecast;
 mod translate;
 mod user;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mock_llm::distribution::Distribution;
@@ -95,6 +96,18 @@ impl Plan {
     pub fn moments(&self, level: usize) -> Option<Moments> {
         let (Arrivals::Open { process }, Some(rate)) = (&self.arrivals, self.levels[level].rate) else { return None };
         Some(Moments::new(process, rate, self.seed, level))
+    }
+
+    /// How many of the users follow which journey, by name; nothing where there is one way alone.
+    pub fn followers(&self) -> BTreeMap<String, u64> {
+        let mut followers = BTreeMap::new();
+        if self.journeys.len() > 1 {
+            for number in 0..self.peak() {
+                let name = &self.journeys[user::journey_of(self, number)].name;
+                *followers.entry(name.clone()).or_default() += 1;
+            }
+        }
+        followers
     }
 
     /// What one user does.

@@ -130,7 +130,7 @@ impl UserPlan {
 
 /// Which journey a user follows: drawn by weight from the run's seed and the user's number alone, so that a change of
 /// anything else leaves it as it is.
-fn journey_of(plan: &Plan, number: u32) -> usize {
+pub(super) fn journey_of(plan: &Plan, number: u32) -> usize {
     if plan.journeys.len() <= 1 {
         return 0;
     }

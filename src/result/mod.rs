@@ -25,7 +25,7 @@ pub use metrics::{BlockResult, DecodeError, MetricResult, failed_metrics, metric
 pub use probe::{Balance, Checkout, Growth, Probes, SizingRow, Used};
 pub use read::{ReadError, read};
 pub use reason::{Reason, SampleUnit};
-pub use steady::{Drift, LittlesLaw};
+pub use steady::{Drift, LittlesLaw, Recovery};
 pub use trace::{Calibration, Stack, TierTraceResult, TraceResult, tier_trace};
 
 /// The version of the form; it rises when a field changes its meaning or goes away.
@@ -74,6 +74,12 @@ pub struct RunResult {
     /// What was seen beside the users: stores, processes, endpoints.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub probes: Option<Probes>,
+    /// How the deployment came back from a crowd, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub recovery: Option<Recovery>,
+    /// How many of the users followed which journey, by name, where there are several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub journeys: BTreeMap<String, u64>,
     /// What users did besides turns, over the whole run.
     #[serde(default)]
     pub steps: BTreeMap<Step, StepResult>,
@@ -259,6 +265,12 @@ pub struct TierResult {
     /// A few places at which replies were not what they should be, the worst first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub findings: Vec<Finding>,
+    /// Little's law, where the steady phase is long enough to hold it against what was measured.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub law: Option<LittlesLaw>,
+    /// How metrics changed in the course of the steady phase, where it is long enough to tell.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub drift: BTreeMap<Metric, Drift>,
     /// What each budget measured.
     pub budgets: Vec<BudgetResult>,
     /// The generator during the steady phase.

@@ -43,3 +43,14 @@ pub struct LittlesLaw {
     /// at its beginning: the load was not steady.
     pub holds: bool,
 }
+
+/// How a deployment came back to what was usual after a crowd.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Recovery {
+    /// How long it was given, in seconds: its budgets had to hold from then on.
+    pub within_s: f64,
+    /// What was usual: the largest mean over 5 s of the seconds' median time to first token before the crowd.
+    pub usual_us: f64,
+    /// Seconds from the crowd's end until it never was above that again; `None`: it still was at the end of the run.
+    pub recovered_s: Option<f64>,
+}

@@ -5,6 +5,7 @@
 #[path = "results_probed.rs"]
 mod probed;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ pub(crate) fn tier(users: u32, from_s: f64, steady: Duration, turns: &[Simulated
         failed_metrics: failed_metrics(&record),
         trace: None,
         findings: Vec::new(),
+        law: None,
+        drift: BTreeMap::new(),
         budgets: Vec::new(),
         generator: TierGenerator {
             cpu_cores: 0.1,
@@ -137,6 +140,8 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
     }
     RunResult {
         asked_rate: None,
+        recovery: None,
+        journeys: BTreeMap::new(),
         schema_version: SCHEMA_VERSION,
         tool: Tool { name: "capacity-check".to_owned(), version: "0.1.0".to_owned() },
         scenario: serde_json::json!({ "name": "simulated", "seed": 1, "fail_on_warn": false, "load": { "turns": 4 } }),
