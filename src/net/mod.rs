@@ -1,10 +1,11 @@
-//! Connections: TCP sockets whose reads carry the kernel's receive stamps, TLS, HTTP/1.1 on them, and a decoder of
-//! server-sent events. Framing and decoding do no I/O.
+//! Connections: TCP sockets whose reads carry the kernel's receive stamps, TLS, HTTP/1.1 on them, and decoders of
+//! server-sent events and of lines. Framing and decoding do no I/O.
 
 mod client;
 mod connect;
 mod framing;
 mod http;
+pub mod lines;
 mod socket;
 pub mod sse;
 mod stamp;

@@ -55,6 +55,8 @@ pub struct Turn {
     pub retries: u32,
     /// How often its stream was taken up again after it had broken off.
     pub resumes: u32,
+    /// For how long the target wants to be left alone, where it said so.
+    pub retry_after: Option<Nanos>,
     /// Words of the whole text that never arrived as tokens: somebody subscribed late.
     pub late: u64,
     /// What the check of the text has found, where it is known in advance.
@@ -83,6 +85,7 @@ impl Turn {
             renewal: 0,
             retries: 0,
             resumes: 0,
+            retry_after: None,
             late: 0,
             checked: None,
             outcome: Outcome::Interrupted,
