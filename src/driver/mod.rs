@@ -7,6 +7,7 @@ pub mod librechat;
 mod live;
 pub mod openai;
 mod reply;
+pub mod sse;
 mod stream;
 mod watchdog;
 
@@ -50,6 +51,8 @@ pub enum Driver {
     OpenAi(openai::OpenAi),
     /// LibreChat's web API.
     LibreChat(librechat::LibreChat),
+    /// A protocol over HTTP that the scenario describes.
+    Sse(sse::Sse),
 }
 
 /// What one virtual user keeps between turns.
@@ -58,6 +61,8 @@ pub enum Session {
     OpenAi(openai::Session),
     /// With [`Driver::LibreChat`].
     LibreChat(librechat::Session),
+    /// With [`Driver::Sse`].
+    Sse(sse::Session),
 }
 
 /// What a user says, and whether the conversation goes on after it.
@@ -102,6 +107,7 @@ impl Driver {
         match self {
             Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
             Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
+            Self::Sse(driver) => Session::Sse(driver.session(user)),
         }
     }
 
@@ -113,6 +119,32 @@ impl Driver {
                 driver.load_page(session, visit).await;
                 true
             }
+            (Self::Sse(driver), Session::Sse(session)) => driver.page(session, visit).await,
+            _ => false,
+        }
+    }
+
+    /// The user is let in, into `visit`. False where the protocol has no login that stands alone; a turn lets in who
+    /// must be.
+    pub async fn login(&self, session: &mut Session, visit: &mut Turn) -> bool {
+        match (self, session) {
+            (Self::Sse(driver), Session::Sse(session)) => driver.login(session, visit).await,
+            _ => false,
+        }
+    }
+
+    /// The user reads earlier conversations, into `visit`. False where it is not said how.
+    pub async fn history(&self, session: &mut Session, visit: &mut Turn) -> bool {
+        match (self, session) {
+            (Self::Sse(driver), Session::Sse(session)) => driver.history(session, visit).await,
+            _ => false,
+        }
+    }
+
+    /// The user leaves, into `visit`: what is known of him is forgotten. False where nothing is sent for it.
+    pub async fn leave(&self, session: &mut Session, visit: &mut Turn) -> bool {
+        match (self, session) {
+            (Self::Sse(driver), Session::Sse(session)) => driver.leave(session, visit).await,
             _ => false,
         }
     }
@@ -126,6 +158,7 @@ impl Driver {
         match (self, session) {
             (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::Sse(driver), Session::Sse(session)) => driver.turn(session, prompt, turn, live).await,
             _ => unreachable!("a session is its driver's"),
         }
     }

@@ -92,8 +92,8 @@ impl ReplySection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::Framing;
     use super::*;
+    use crate::scenario::file::{Framing, MatchSection};
 
     #[test]
     fn what_is_written_beside_a_preset_replaces_its_parts() {
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(headers, [("X-Api-Key", "own"), ("anthropic-version", "2023-06-01"), ("x-other", "1")]);
         let reply = whole.reply.unwrap();
         assert_eq!(reply.token.as_deref(), Some("/delta/text"));
-        assert!(matches!(reply.end, Some(super::super::file::MatchSection::Text(text)) if text == "[DONE]"));
+        assert!(matches!(reply.end, Some(MatchSection::Text(text)) if text == "[DONE]"));
         assert_eq!(whole.resume, Some(false));
     }
 
