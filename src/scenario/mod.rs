@@ -28,8 +28,8 @@ pub use place::{Place, Places};
 pub use probe::{MongoProbe, Probes, ProcessProbe, PrometheusProbe, Which, librechat_queries};
 pub use prompts::{Prompts, PromptsError};
 pub use protocol::{
-    Condition, Field, Framing, PLACES, Part, ProtocolPlan, ReplyRules, RequestPlan, Resume, Site, SocketIoPlan,
-    SocketPer, Source, SsePlan, TokenAt, Transport, WebSocketPlan,
+    API_KEY, Condition, Field, Framing, PLACES, Part, ProtocolPlan, ReplyRules, RequestPlan, Resume, Site,
+    SocketIoPlan, SocketPer, Source, SsePlan, TokenAt, Transport, WebSocketPlan,
 };
 pub use read::{Written as WrittenScenario, Wrong, read, schema};
 pub use target::{Accounts, Reference, Target, is_private, plain_url};

@@ -27,6 +27,9 @@ pub const PLACES: [&str; 10] = [
     "user.cookie",
 ];
 
+/// The name of the bearer key in places, where there is one. A request with it does not carry the key otherwise.
+pub const API_KEY: &str = "api_key";
+
 /// A request that is sent as often as it is wanted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RequestPlan {

@@ -2,6 +2,7 @@
 
 mod load;
 mod probe;
+mod protocol;
 mod secrets;
 mod target;
 
@@ -94,7 +95,19 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
     let load = load::load(&wish, traced, &mut problems);
     if let (Some(Target::LibreChat { .. }), For::Running) = (&target, what_for) {
         let peak = load.tiers.last().map_or(0, |tier| tier.users);
-        secrets.accounts = secrets::accounts(file, peak, &secrets, &mut problems);
+        let mints = secrets.jwt_secret.is_some();
+        secrets.accounts = secrets::accounts(file, peak, mints, &mut problems);
+        if !mints {
+            secrets::unminted(&secrets.accounts, &mut problems);
+        }
+    }
+    if let (Some(Target::Described { protocol, site, .. }), For::Running) = (&target, what_for) {
+        let peak = load.tiers.last().map_or(0, |tier| tier.users);
+        // Nobody knows how the deployment would want a token that is minted.
+        secrets.accounts = secrets::accounts(file, peak, false, &mut problems);
+        if let Some(message) = protocol::lacking(protocol, site, &secrets.accounts) {
+            problems.add("accounts.file", message);
+        }
     }
     let login_rate = file.accounts.login_rate.unwrap_or(5.0);
     problems.take("accounts.login_rate", Pace::parse(login_rate));

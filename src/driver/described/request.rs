@@ -19,11 +19,9 @@ use crate::driver::Limits;
 use crate::driver::exchange::{Call, Exchange, Failure, HeaderError, add_headers, uri, usable};
 use crate::net::{Endpoint, HttpConnection, Progress};
 use crate::record::Outcome;
-use crate::scenario::{RequestPlan, Site, Source};
+use crate::scenario::{API_KEY, RequestPlan, Site, Source};
 use crate::secret::Secret;
 
-/// The name of the bearer key among the values.
-const KEY: &str = "api_key";
 /// The most bytes of an answer of which something is wanted.
 const ANSWER: usize = 1 << 20;
 /// What a value in a path may have as it is: the unreserved characters (RFC 3986, 2.3).
@@ -86,7 +84,7 @@ impl Deployment {
         ];
         let extra_texts = extra.iter().map(|(name, value)| (name.as_str(), value.expose()));
         let mut keyed = HeaderMap::new();
-        if let Some(key) = common.get(KEY).and_then(Value::as_str) {
+        if let Some(key) = common.get(API_KEY).and_then(Value::as_str) {
             add_headers(&mut keyed, [("authorization", format!("Bearer {key}").as_str())])?;
         }
         add_headers(&mut headers, fixed.into_iter().chain(extra_texts))?;
@@ -121,7 +119,7 @@ impl Deployment {
         let mut headers = self.headers.clone();
         if let Some(bearer) = &self.bearer
             && !headers.contains_key(header::AUTHORIZATION)
-            && !plan.names().any(|name| name == KEY)
+            && !plan.names().any(|name| name == API_KEY)
         {
             headers.insert(header::AUTHORIZATION, bearer.clone());
         }
@@ -279,7 +277,7 @@ mod tests {
         let base: Url = "http://127.0.0.1:9/v1/".parse().unwrap();
         let limits = Limits::default();
         let endpoint = Endpoint::new(&base, &client_config(&TlsSettings::default()).unwrap(), limits.connect).unwrap();
-        let common = key.map(|key| (KEY.to_owned(), json!(key))).into_iter().collect();
+        let common = key.map(|key| (API_KEY.to_owned(), json!(key))).into_iter().collect();
         let extra: Vec<(String, Secret)> =
             extra.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect();
         let made = Deployment::new(endpoint, &base, Arc::new(common), Vec::new(), &extra, limits);
@@ -287,7 +285,7 @@ mod tests {
     }
 
     fn template(text: &str) -> Template {
-        Template::parse(text, &["a", "b", KEY]).unwrap()
+        Template::parse(text, &["a", "b", API_KEY]).unwrap()
     }
 
     fn plan(path: &str, headers: &[(&str, &str)], body: Option<&str>) -> RequestPlan {

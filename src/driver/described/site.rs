@@ -89,12 +89,27 @@ impl Deployment {
     }
 
     async fn visit(&self, requests: &[RequestPlan], user: &mut User, visit: &mut Turn) -> bool {
-        let done = self.load(requests, user, &mut Exchange::new(&self.limits, visit, Live::nobody())).await;
+        let done = self.visited(requests, user, &mut Exchange::new(&self.limits, visit, Live::nobody())).await;
         finish(done, visit, &self.secrets_of(user));
         !requests.is_empty()
     }
 
-    /// Lets the user in whom nobody has let in yet, as part of a turn, and tells the recorder.
+    /// Sends requests; who must be let in for what they want is, and not for a page that comes before the login.
+    async fn visited(
+        &self,
+        requests: &[RequestPlan],
+        user: &mut User,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), Failure> {
+        let held: BTreeSet<&str> =
+            self.site.login.iter().flat_map(|login| &login.capture).map(|(name, _)| name.as_str()).collect();
+        if requests.iter().flat_map(RequestPlan::names).any(|name| held.contains(name)) {
+            self.keep_in(user, exchange).await?;
+        }
+        self.load(requests, user, exchange).await
+    }
+
+    /// Lets the user in whom nobody has let in yet, as part of something else, and tells the recorder.
     pub(in crate::driver) async fn keep_in(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         if user.let_in { Ok(()) } else { self.renew(user, exchange).await }
     }
