@@ -239,7 +239,6 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
             "the deployment's limits: for a test set LIMIT_MESSAGE_IP=false LIMIT_MESSAGE_USER=false \
              LIMIT_CONCURRENT_MESSAGES=false and restart it"
         }
-        (Driver::OpenAi(_), Outcome::RateLimited) => "the target's rate limit: one turn was already too much",
         (Driver::LibreChat(_), Outcome::ErrorEvent) => {
             "the deployment's own log, and the model behind it: is mock-llm running, and baseURL in librechat.yaml right?"
         }
@@ -249,6 +248,14 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
         }
         (Driver::LibreChat(_), Outcome::Protocol) => {
             "is this LibreChat? A web page instead of a stream means a wrong path or port, or a version before v0.7.9"
+        }
+        (_, Outcome::Unauthorized) => {
+            "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), --header, target.values_env, the login of [target.site]"
+        }
+        (_, Outcome::HttpClient(_)) => "the path below --target, and whether the deployment takes such a request",
+        (_, Outcome::RateLimited) => "the target's rate limit: one turn was already too much",
+        (_, Outcome::Protocol) => {
+            "does the scenario describe what the target answers? A web page instead of a stream means a wrong path or port"
         }
         (_, Outcome::Stalled | Outcome::TimedOut) => {
             "does the model answer at all, and does a proxy hold the stream back?"

@@ -1,11 +1,13 @@
 //! Everything that a run needs before its first tier: children, accounts, sign-in, endpoint and
 //! model, one turn spoken.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use rustls::ClientConfig;
+use serde_json::json;
 use url::Url;
 
 use super::child::{Embedded, Stores};
@@ -18,11 +20,12 @@ use super::sign_in::{Pace, by_password, made_up, minted, register, sign_in};
 use crate::account::Credentials;
 use crate::driver::librechat::{LibreChat, Offer};
 use crate::driver::openai::OpenAi;
-use crate::driver::{Driver, Limits};
+use crate::driver::sse::Sse;
+use crate::driver::{Driver, HeaderError, Limits};
 use crate::net::{Alpn, Endpoint, Fetcher, Route, client_config, routed_client};
 use crate::record::Steps;
 use crate::result::TargetInfo;
-use crate::scenario::{Accounts, Scenario, Target};
+use crate::scenario::{API_KEY, Accounts, ProtocolPlan, Scenario, Site, Target};
 use crate::secret::{Secret, escaped};
 use crate::trace::MockAdmin;
 
@@ -98,7 +101,9 @@ pub(super) async fn get_ready(scenario: &mut Scenario, secrets: &Secrets, consol
         Target::LibreChat { base, mock_admin, endpoint, accounts } => {
             way.librechat(base, mock_admin, endpoint, &accounts).await
         }
-        Target::Described { .. } => Err(Failed::Usage("not yet".to_owned())),
+        Target::Described { base, mock_admin, protocol, site, accounts: _ } => {
+            way.described(base, mock_admin, protocol, site).await
+        }
         Target::Embedded { mock, reference } => {
             let secret = Secret::new(uuid::Uuid::new_v4().to_string());
             let (mongo, redis) = (&secrets.stores.reference_mongo, &secrets.stores.reference_redis);
@@ -125,6 +130,48 @@ impl Way<'_> {
         let driver = Driver::OpenAi(driver.map_err(|error| Failed::Usage(error.to_string()))?);
         let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone())).transpose()?;
         let url = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
+        let seen = preflight(&driver, &url, &model, &self.run, admin.as_ref(), self.scenario.real_model).await?;
+        Ok(self.done(driver, &base, None, model, seen, admin))
+    }
+
+    async fn described(
+        self,
+        base: Url,
+        admin: Option<Url>,
+        protocol: ProtocolPlan,
+        site: Site,
+    ) -> Result<Ready, Failed> {
+        let admin = admin.map(|admin| self.admin(admin, self.secrets.admin_token.clone())).transpose()?;
+        let model = match (&self.scenario.model, &admin) {
+            (Some(model), _) => model.clone(),
+            (None, Some(admin)) => {
+                let served = admin.models().await.map_err(PreflightError::from)?;
+                let first = served.into_iter().next();
+                first.ok_or_else(|| Failed::Preflight("the mock LLM serves no model".to_owned()))?
+            }
+            // No text asks for one: the deployment chooses.
+            (None, None) => "-".to_owned(),
+        };
+        let mut common = BTreeMap::from([("model".to_owned(), json!(model))]);
+        common.extend(self.secrets.values.iter().map(|(name, value)| (name.clone(), json!(value.expose()))));
+        common.extend(self.secrets.key.iter().map(|key| (API_KEY.to_owned(), json!(key.expose()))));
+        let common = Arc::new(common);
+        let mut accounts = self.secrets.accounts.clone();
+        accounts.truncate(self.scenario.peak() as usize);
+        let (endpoint, headers, limits) = (self.endpoint(&base)?, &self.secrets.headers, self.limits());
+        let refused = |error: HeaderError| Failed::Usage(error.to_string());
+        let (driver, path) = match protocol {
+            ProtocolPlan::Sse(plan) => {
+                let path = plan.request.path.source().to_owned();
+                let sse = Sse::new(endpoint, &base, *plan, common, accounts, headers, limits).map_err(refused)?;
+                (Driver::Sse(sse.with_site(site)), path)
+            }
+            // The lead adds the drivers of sockets here, and nowhere else in this function.
+            ProtocolPlan::WebSocket(_) | ProtocolPlan::SocketIo(_) => {
+                return Err(Failed::Usage(format!("the profile {} cannot be run yet", self.scenario.target.kind())));
+            }
+        };
+        let url = format!("{}{path}", base.as_str().trim_end_matches('/'));
         let seen = preflight(&driver, &url, &model, &self.run, admin.as_ref(), self.scenario.real_model).await?;
         Ok(self.done(driver, &base, None, model, seen, admin))
     }

@@ -6,13 +6,14 @@
 
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 
 use super::watchdog::Watchdog;
 use super::{Limits, Live};
-use crate::clock;
+use crate::clock::{self, Nanos};
 use crate::net::{ConnectError, Endpoint, HttpConnection, HttpError, Progress};
 use crate::record::{Outcome, Turn, Wire};
 use crate::secret::{Secret, escaped, redacted};
@@ -21,6 +22,8 @@ use crate::secret::{Secret, escaped, redacted};
 const DETAIL: usize = 200;
 /// The bytes of an error's body that are read.
 pub(super) const ERROR_BODY: usize = 16 << 10;
+/// The longest that a target may want to be left alone.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// A request that can be sent again.
 pub(super) struct Call<'a> {
@@ -106,6 +109,18 @@ impl Failure {
         turn.ended = clock::monotonic();
         turn.released = turn.ended;
         self.connection.map(|connection| *connection)
+    }
+}
+
+/// Ends a visit that is no turn.
+pub(super) fn finish(done: Result<(), Failure>, visit: &mut Turn, secrets: &[Secret]) {
+    match done {
+        Ok(()) => {
+            visit.outcome = Outcome::Completed;
+            visit.ended = clock::monotonic();
+            visit.released = visit.ended;
+        }
+        Err(failure) => drop(failure.end(visit, secrets)),
     }
 }
 
@@ -195,6 +210,9 @@ impl<'a> Exchange<'a> {
             self.turn.sent = connection.sent_at();
         }
         self.watchdog.sign(clock::monotonic());
+        if let Ok(Ok(response)) = &result {
+            self.turn.retry_after = retry_after(response).or(self.turn.retry_after);
+        }
         result.map_err(silence)
     }
 
@@ -239,6 +257,17 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// For how long a response that refuses wants the target to be left alone: seconds, or a date (RFC 9110, 10.2.3).
+fn retry_after(response: &Response<()>) -> Option<Nanos> {
+    let refuses = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let text = response.headers().get(header::RETRY_AFTER).filter(|_| refuses)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
+    };
+    Some(clock::nanos(wait.min(LONGEST_WAIT)))
+}
+
 /// A connection on which another request can be sent.
 pub(super) fn usable(mut connection: HttpConnection) -> Option<HttpConnection> {
     connection.is_usable().then_some(connection)
@@ -248,4 +277,27 @@ pub(super) fn usable(mut connection: HttpConnection) -> Option<HttpConnection> {
 /// closing it already. Later the request was at work, and its failure is the target's.
 fn was_closing(connection: &HttpConnection) -> bool {
     connection.is_unanswered() && connection.sent_at().is_none_or(|sent| clock::monotonic() - sent < clock::SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(status: u16, value: &str) -> Option<u64> {
+        let response = Response::builder().status(status).header("retry-after", value).body(()).unwrap();
+        retry_after(&response).map(|wait| clock::micros(wait) / 1_000_000)
+    }
+
+    #[test]
+    fn a_target_says_for_how_long_it_wants_to_be_left_alone() {
+        assert_eq!(wait(429, " 7 "), Some(7));
+        assert_eq!(wait(503, "0"), Some(0));
+        assert_eq!(wait(429, "99999999999"), Some(3_600));
+        assert_eq!(wait(429, "Sun, 06 Nov 1994 08:49:37 GMT"), Some(0));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
+        assert!(wait(429, &date).is_some_and(|wait| (90..=100).contains(&wait)));
+        for (status, value) in [(200, "7"), (500, "7"), (429, "soon"), (429, "-1")] {
+            assert_eq!(wait(status, value), None, "{status} {value}");
+        }
+    }
 }

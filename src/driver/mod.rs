@@ -7,6 +7,7 @@ pub mod librechat;
 mod live;
 pub mod openai;
 mod reply;
+pub mod sse;
 mod stream;
 mod watchdog;
 
@@ -50,6 +51,8 @@ pub enum Driver {
     OpenAi(openai::OpenAi),
     /// LibreChat's web API.
     LibreChat(librechat::LibreChat),
+    /// A protocol over HTTP that the scenario describes.
+    Sse(sse::Sse),
 }
 
 /// What one virtual user keeps between turns.
@@ -58,6 +61,8 @@ pub enum Session {
     OpenAi(openai::Session),
     /// With [`Driver::LibreChat`].
     LibreChat(librechat::Session),
+    /// With [`Driver::Sse`].
+    Sse(sse::Session),
 }
 
 /// What a user does besides turns.
@@ -115,6 +120,7 @@ impl Driver {
         match self {
             Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
             Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
+            Self::Sse(driver) => Session::Sse(driver.session(user)),
         }
     }
 
@@ -137,6 +143,12 @@ impl Driver {
                 }
                 false
             }
+            (Self::Sse(driver), Session::Sse(session)) => match act {
+                Act::Login => driver.login(session, visit).await,
+                Act::Page => driver.page(session, visit).await,
+                Act::History => driver.history(session, visit).await,
+                Act::Leave => driver.leave(session, visit).await,
+            },
             _ => unreachable!("a session is its driver's"),
         }
     }
@@ -144,7 +156,7 @@ impl Driver {
     /// What a client does while its user does nothing, such as answering pings. Never ends; may be dropped at any time.
     pub async fn idle(&self, session: &mut Session) {
         match session {
-            Session::OpenAi(_) | Session::LibreChat(_) => std::future::pending().await,
+            Session::OpenAi(_) | Session::LibreChat(_) | Session::Sse(_) => std::future::pending().await,
         }
     }
 
@@ -157,6 +169,7 @@ impl Driver {
         match (self, session) {
             (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::Sse(driver), Session::Sse(session)) => driver.turn(session, prompt, turn, live).await,
             _ => unreachable!("a session is its driver's"),
         }
     }

@@ -11,10 +11,10 @@ use tokio::time::Sleep;
 use super::exchange::{Exchange, Failure, silence};
 use super::reply::Arrivals;
 use crate::clock::{self, Nanos};
-use crate::net::sse::{Decoder, Event};
-use crate::net::{HttpConnection, Progress, ReadStamp};
+use crate::net::sse::{self, Event, TooLarge};
+use crate::net::{HttpConnection, Progress, ReadStamp, lines};
 use crate::record::Outcome;
-use crate::scenario::{After, Disturb};
+use crate::scenario::{After, Disturb, Framing};
 
 /// How long the end of the body may take after the terminal event.
 const AFTER_END: Duration = Duration::from_secs(2);
@@ -92,22 +92,77 @@ impl Pause {
     }
 }
 
+/// How a stream is cut into events.
+enum Framed {
+    Sse(sse::Decoder),
+    Lines(lines::Decoder),
+}
+
+impl Framed {
+    fn feed(&mut self, data: &[u8], take: impl FnMut(Event<'_>)) -> Result<(), TooLarge> {
+        match self {
+            Self::Sse(decoder) => decoder.feed(data, take),
+            Self::Lines(decoder) => decoder.feed(data, take),
+        }
+    }
+
+    /// The body is over. A line need not have an end then; an event must.
+    fn end(&mut self, take: impl FnMut(Event<'_>)) {
+        if let Self::Lines(decoder) = self {
+            decoder.end(take);
+        }
+    }
+
+    /// The stream goes on from its beginning, or from the newest event.
+    fn again(&self) -> Self {
+        match self {
+            Self::Sse(decoder) => Self::Sse(decoder.again()),
+            Self::Lines(_) => Self::Lines(lines::Decoder::default()),
+        }
+    }
+}
+
 /// A stream that is being read.
 pub(super) struct Stream<R> {
     pub(super) reader: R,
-    decoder: Decoder,
+    framed: Framed,
     arrivals: Arrivals,
 }
 
 impl<R: Reader> Stream<R> {
+    /// A stream of server-sent events.
     pub(super) fn new(reader: R) -> Self {
-        Self { reader, decoder: Decoder::default(), arrivals: Arrivals::default() }
+        Self::framed(reader, Framing::Sse)
+    }
+
+    pub(super) fn framed(reader: R, framing: Framing) -> Self {
+        let framed = match framing {
+            Framing::Sse => Framed::Sse(sse::Decoder::default()),
+            Framing::Lines => Framed::Lines(lines::Decoder::default()),
+        };
+        Self { reader, framed, arrivals: Arrivals::default() }
     }
 
     /// The stream goes on, on another connection.
     pub(super) fn reconnect(&mut self) {
-        self.decoder = Decoder::default();
+        self.framed = self.framed.again();
         self.arrivals.reconnect();
+    }
+
+    /// The id of the newest event that came whole; empty where none had one.
+    pub(super) fn last_id(&self) -> &[u8] {
+        match &self.framed {
+            Framed::Sse(decoder) => decoder.last_id(),
+            Framed::Lines(_) => &[],
+        }
+    }
+
+    /// How long to wait before it is taken up again, where it has said so.
+    pub(super) fn retry(&self) -> Option<Duration> {
+        match &self.framed {
+            Framed::Sse(decoder) => decoder.retry_ms().map(Duration::from_millis),
+            Framed::Lines(_) => None,
+        }
     }
 
     /// Reads up to the terminal event, or until the user does something else.
@@ -123,7 +178,7 @@ impl<R: Reader> Stream<R> {
                 let mut stopped = None;
                 let polled = connection.poll_body(cx, |data, stamp| {
                     exchange.watchdog.sign(stamp.returned);
-                    stopped = match self.take(data, stamp, exchange) {
+                    stopped = match self.take(Some(data), stamp, exchange) {
                         Ok(true) => Some(Ok(Stop::End)),
                         Ok(false) if pause.is_reached(self.arrivals.tokens(exchange.turn)) => Some(Ok(Stop::Pause)),
                         Ok(false) => return ControlFlow::Continue(()),
@@ -137,13 +192,8 @@ impl<R: Reader> Stream<R> {
                 let ended = match (stopped, polled) {
                     (Some(stopped), _) => Poll::Ready(stopped),
                     (None, Poll::Ready(Ok(Progress::More))) => continue,
-                    (None, Poll::Ready(Ok(Progress::End))) if self.reader.ends_with_body() => {
-                        exchange.turn.ended = connection.stamp().latest;
-                        Poll::Ready(Ok(Stop::End))
-                    }
                     (None, Poll::Ready(Ok(Progress::End))) => {
-                        let detail = format!("the stream ended without {}", R::END);
-                        Poll::Ready(Err(Failure::new(Outcome::Truncated, detail)))
+                        Poll::Ready(self.body_ended(connection.stamp(), exchange))
                     }
                     (None, Poll::Ready(Err(error))) => Poll::Ready(Err(error.into())),
                     (None, Poll::Pending) if pause.is_over(cx) => Poll::Ready(Ok(Stop::Pause)),
@@ -165,15 +215,27 @@ impl<R: Reader> Stream<R> {
         ended
     }
 
-    /// Decodes one piece of the body. True when it held the terminal event.
-    fn take(&mut self, data: &[u8], stamp: ReadStamp, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
-        exchange.body_left = match exchange.body_left.checked_sub(data.len()) {
+    /// The body is over without the terminal event before: what that means.
+    fn body_ended(&mut self, stamp: ReadStamp, exchange: &mut Exchange<'_>) -> Result<Stop, Failure> {
+        if matches!(self.framed, Framed::Lines(_)) && self.take(None, stamp, exchange)? {
+            return Ok(Stop::End);
+        }
+        if self.reader.ends_with_body() {
+            exchange.turn.ended = stamp.latest;
+            return Ok(Stop::End);
+        }
+        Err(Failure::new(Outcome::Truncated, format!("the stream ended without {}", R::END)))
+    }
+
+    /// Decodes one piece of the body, or what its end completes. True when it held the terminal event.
+    fn take(&mut self, piece: Option<&[u8]>, stamp: ReadStamp, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
+        exchange.body_left = match exchange.body_left.checked_sub(piece.map_or(0, <[u8]>::len)) {
             Some(left) => left,
             None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
         };
         let (mut tokens, mut done, mut followed) = (0, false, false);
         let (reader, failed) = (&mut self.reader, &mut exchange.failed);
-        let fed = self.decoder.feed(data, |event| {
+        let read = |event: Event<'_>| {
             if done {
                 return;
             }
@@ -192,7 +254,14 @@ impl<R: Reader> Stream<R> {
                     done |= R::ERROR_ENDS;
                 }
             }
-        });
+        };
+        let fed = match piece {
+            Some(data) => self.framed.feed(data, read),
+            None => {
+                self.framed.end(read);
+                Ok(())
+            }
+        };
         if tokens > 0 {
             self.arrivals.add(stamp, tokens, exchange.turn, exchange.live);
         }
@@ -212,13 +281,13 @@ impl<R: Reader> Stream<R> {
         connection: &mut HttpConnection,
         exchange: &mut Exchange<'_>,
     ) -> Result<(), Failure> {
-        let (decoder, left) = (&mut self.decoder, &mut exchange.body_left);
+        let (framed, left) = (&mut self.framed, &mut exchange.body_left);
         let rest = poll_fn(|cx| {
             loop {
                 let (mut more, mut flood) = (false, false);
                 let polled = connection.poll_body(cx, |data, _| {
                     *left = left.saturating_sub(data.len());
-                    flood = *left == 0 || decoder.feed(data, |_| more = true).is_err();
+                    flood = *left == 0 || framed.feed(data, |_| more = true).is_err();
                     if flood { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 });
                 if (more || flood) && R::STRICT {

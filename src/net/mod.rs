@@ -1,5 +1,5 @@
-//! Connections: TCP sockets whose reads carry the kernel's receive stamps, the way to a target, TLS, HTTP/1.1 and HTTP/2
-//! on them, and a decoder of server-sent events. Framing and decoding do no I/O.
+//! Connections: TCP sockets whose reads carry the kernel's receive stamps, the way to a target, TLS, HTTP/1.1, HTTP/2 and
+//! WebSocket on them, and decoders of server-sent events and of lines. Framing and decoding do no I/O.
 
 mod client;
 mod connect;
@@ -8,6 +8,7 @@ mod framing;
 mod http;
 mod http1;
 mod http2;
+pub mod lines;
 mod route;
 mod socket;
 pub mod sse;

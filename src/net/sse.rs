@@ -35,6 +35,10 @@ pub struct Decoder {
     has_data: bool,
     name: Vec<u8>,
     id: Vec<u8>,
+    /// Whether an id has come that no complete event has had yet.
+    id_is_new: bool,
+    /// The id of the newest complete event.
+    last_id: Vec<u8>,
     retry_ms: Option<u64>,
     after_return: bool,
     at_start: bool,
@@ -56,11 +60,25 @@ impl Decoder {
             has_data: false,
             name: Vec::new(),
             id: Vec::new(),
+            id_is_new: false,
+            last_id: Vec::new(),
             retry_ms: None,
             after_return: false,
             at_start: true,
             limit,
         }
+    }
+
+    /// A decoder of the stream that goes on where this one broke off: it knows the newest id and the reconnection time.
+    pub fn again(&self) -> Self {
+        let (id, last_id) = (self.last_id.clone(), self.last_id.clone());
+        Self { id, last_id, retry_ms: self.retry_ms, ..Self::new(self.limit) }
+    }
+
+    /// The id of the newest complete event, as `Last-Event-ID` has it; empty where none had one. An id whose event
+    /// broke off is none: that event would never come again.
+    pub fn last_id(&self) -> &[u8] {
+        &self.last_id
     }
 
     /// The reconnection time in milliseconds that the stream has set, if any.
@@ -89,6 +107,7 @@ impl Decoder {
             if let Some(data) = self.whole_event(line, bytes) {
                 bytes = &bytes[1..];
                 self.within_limit(data.len())?;
+                self.note_id();
                 take(Event { name: &self.name, data, id: &self.id, rest: bytes.len() });
                 self.name.clear();
             } else if self.line.is_empty() {
@@ -140,7 +159,10 @@ impl Decoder {
                 self.data.extend_from_slice(value);
             }
             b"event" => value.clone_into(&mut self.name),
-            b"id" if !value.contains(&0) => value.clone_into(&mut self.id),
+            b"id" if !value.contains(&0) => {
+                value.clone_into(&mut self.id);
+                self.id_is_new = true;
+            }
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 self.retry_ms = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
             }
@@ -149,7 +171,15 @@ impl Decoder {
         Ok(())
     }
 
+    /// An event is complete: its id is the newest.
+    fn note_id(&mut self) {
+        if std::mem::take(&mut self.id_is_new) {
+            self.last_id.clone_from(&self.id);
+        }
+    }
+
     fn dispatch(&mut self, rest: usize, take: &mut impl FnMut(Event<'_>)) {
+        self.note_id();
         if std::mem::take(&mut self.has_data) {
             take(Event { name: &self.name, data: &self.data, id: &self.id, rest });
             self.data.clear();
@@ -192,6 +222,21 @@ mod tests {
             let bytes: Vec<&[u8]> = stream.as_bytes().chunks(1).collect();
             assert_eq!(decode(&bytes), expected, "{stream:?} byte by byte");
         }
+    }
+
+    #[test]
+    fn a_stream_goes_on_from_the_newest_event_that_was_complete() {
+        let mut decoder = Decoder::default();
+        decoder.feed(b"retry: 70\nid: 1\ndata: a\n\nid: 2\ndata: b\n", |_| {}).unwrap();
+        assert_eq!(decoder.last_id(), b"1");
+        let mut again = decoder.again();
+        assert_eq!((again.last_id(), again.retry_ms()), (&b"1"[..], Some(70)));
+        let mut ids = Vec::new();
+        again.feed(b"data: b\n\nid: 3\n\ndata: c\n\n", |event| ids.push(event.id.to_vec())).unwrap();
+        assert_eq!(ids, [b"1", b"3"]);
+        assert_eq!(again.last_id(), b"3");
+        again.feed(b"id\n\n", |_| {}).unwrap();
+        assert_eq!(again.last_id(), b"");
     }
 
     #[test]

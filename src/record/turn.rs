@@ -58,7 +58,7 @@ pub struct Turn {
     pub retries: u32,
     /// How often its stream was taken up again after it had broken off.
     pub resumes: u32,
-    /// For how long the deployment wants to be left alone, where it says so.
+    /// For how long the target wants to be left alone, where it said so.
     pub retry_after: Option<Nanos>,
     /// Words of the whole text that never arrived as tokens: somebody subscribed late.
     pub late: u64,

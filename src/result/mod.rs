@@ -115,7 +115,7 @@ pub struct Tool {
 /// What was tested.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct TargetInfo {
-    /// `embedded`, `openai` or `librechat`.
+    /// `embedded`, `openai`, `librechat`, `sse`, `websocket` or `socketio`.
     pub kind: String,
     /// The base URL.
     pub url: String,

@@ -7,6 +7,7 @@ mod guard;
 mod journey;
 mod load;
 mod place;
+mod presets;
 mod probe;
 mod prompts;
 mod protocol;
@@ -30,8 +31,8 @@ pub use place::{Place, Places};
 pub use probe::{MongoProbe, Probes, ProcessProbe, PrometheusProbe, Which, librechat_queries};
 pub use prompts::{Prompts, PromptsError};
 pub use protocol::{
-    Condition, Field, Framing, PLACES, Part, ProtocolPlan, ReplyRules, RequestPlan, Site, SocketIoPlan, SocketPer,
-    Source, SsePlan, TokenAt, Transport, WebSocketPlan,
+    API_KEY, Condition, Field, Framing, PLACES, Part, ProtocolPlan, ReplyRules, RequestPlan, Resume, Site,
+    SocketIoPlan, SocketPer, Source, SsePlan, TokenAt, Transport, WebSocketPlan,
 };
 pub use read::{Written as WrittenScenario, Wrong, read, schema};
 pub use target::{Accounts, Reference, Target, is_private, is_private_address, plain_url};

@@ -27,6 +27,9 @@ pub const PLACES: [&str; 10] = [
     "user.cookie",
 ];
 
+/// The name of the bearer key in places, where there is one. A request with it does not carry the key otherwise.
+pub const API_KEY: &str = "api_key";
+
 /// A request that is sent as often as it is wanted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RequestPlan {
@@ -151,7 +154,19 @@ pub struct SsePlan {
     /// What they mean.
     pub reply: ReplyRules,
     /// Whether a stream that breaks off is taken up again.
-    pub resume: bool,
+    pub resume: Resume,
+}
+
+/// Whether a stream that breaks off is taken up again, by asking for it once more with `Last-Event-ID`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resume {
+    /// It is not.
+    Never,
+    /// Where nothing can come twice: an event had an id, or no token has come yet.
+    WithId,
+    /// In any case, for the scenario says so.
+    Always,
 }
 
 /// A protocol over WebSocket.
@@ -239,7 +254,64 @@ pub enum ProtocolPlan {
     SocketIo(Box<SocketIoPlan>),
 }
 
+impl RequestPlan {
+    /// Its texts.
+    pub fn texts(&self) -> impl Iterator<Item = &Template> {
+        std::iter::once(&self.path).chain(self.headers.iter().map(|(_, value)| value)).chain(&self.body)
+    }
+
+    /// The names in its places, each as often as it stands there.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.texts().flat_map(Template::names)
+    }
+}
+
+impl Site {
+    /// Its requests.
+    pub fn requests(&self) -> impl Iterator<Item = &RequestPlan> {
+        self.login.iter().chain(&self.page).chain(&self.history).chain(&self.leave)
+    }
+}
+
+impl SsePlan {
+    /// Its requests.
+    pub fn requests(&self) -> impl Iterator<Item = &RequestPlan> {
+        std::iter::once(&self.request).chain(&self.stream).chain(&self.cancel)
+    }
+
+    /// The request whose answer is the stream.
+    pub fn streaming(&self) -> &RequestPlan {
+        self.stream.as_ref().unwrap_or(&self.request)
+    }
+}
+
 impl ProtocolPlan {
+    /// Its texts.
+    pub fn texts(&self) -> Vec<&Template> {
+        match self {
+            Self::Sse(plan) => plan.requests().flat_map(RequestPlan::texts).collect(),
+            Self::WebSocket(plan) => {
+                let headers = plan.headers.iter().map(|(_, value)| value);
+                let optional = plan.cancel.iter().chain(&plan.resume).chain(&plan.heartbeat_reply);
+                [&plan.path, &plan.message].into_iter().chain(&plan.open).chain(headers).chain(optional).collect()
+            }
+            Self::SocketIo(plan) => {
+                let headers = plan.headers.iter().map(|(_, value)| value);
+                let cancel = plan.cancel.iter().map(|(_, arguments)| arguments);
+                std::iter::once(&plan.arguments).chain(&plan.auth).chain(headers).chain(cancel).collect()
+            }
+        }
+    }
+
+    /// Whether a reply that breaks off can be taken up again.
+    pub fn resumes(&self) -> bool {
+        match self {
+            Self::Sse(plan) => plan.resume != Resume::Never,
+            Self::WebSocket(plan) => plan.resume.is_some(),
+            Self::SocketIo(_) => false,
+        }
+    }
+
     /// The word for it, in results and folders.
     pub fn kind(&self) -> &'static str {
         match self {

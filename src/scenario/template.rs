@@ -59,6 +59,11 @@ impl Template {
         Ok(template)
     }
 
+    /// The text as it is written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The names in its places, each as often as it stands there.
     pub fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();

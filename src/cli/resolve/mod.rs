@@ -4,6 +4,7 @@ mod connecting;
 mod journey;
 mod load;
 mod probe;
+mod protocol;
 mod secrets;
 mod shape;
 mod target;
@@ -98,7 +99,18 @@ pub(super) fn resolve(args: &RunArgs, what_for: For) -> Result<Resolved, Vec<Pro
     let load = load::load(&wish, traced, &mut problems);
     if let (Some(Target::LibreChat { .. }), For::Running) = (&target, what_for) {
         let peak = load.peak();
-        secrets.accounts = secrets::accounts(file, peak, &secrets, &mut problems);
+        let mints = secrets.jwt_secret.is_some();
+        secrets.accounts = secrets::accounts(file, peak, mints, &mut problems);
+        if !mints {
+            secrets::unminted(&secrets.accounts, &mut problems);
+        }
+    }
+    if let (Some(Target::Described { protocol, site, .. }), For::Running) = (&target, what_for) {
+        // Nobody knows how the deployment would want a token that is minted.
+        secrets.accounts = secrets::accounts(file, load.peak(), false, &mut problems);
+        if let Some(message) = protocol::lacking(protocol, site, &secrets.accounts) {
+            problems.add("accounts.file", message);
+        }
     }
     let login_rate = file.accounts.login_rate.unwrap_or(5.0);
     problems.take("accounts.login_rate", Pace::parse(login_rate));

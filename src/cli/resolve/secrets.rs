@@ -18,6 +18,8 @@ pub(in crate::cli) struct Secrets {
     pub(in crate::cli) key: Option<Secret>,
     /// Headers by name.
     pub(in crate::cli) headers: Vec<(String, Secret)>,
+    /// Values for the places of a described protocol, by name.
+    pub(in crate::cli) values: Vec<(String, Secret)>,
     /// The token of the mock's admin listener.
     pub(in crate::cli) admin_token: Option<Secret>,
     /// `user:password` for the proxy.
@@ -33,9 +35,9 @@ pub(in crate::cli) struct Secrets {
 impl Secrets {
     /// A foreign text without these.
     pub(in crate::cli) fn redacted(&self, text: &str) -> String {
-        let headers = self.headers.iter().map(|(_, value)| value);
+        let named = self.headers.iter().chain(&self.values).map(|(_, value)| value);
         let alone = [&self.key, &self.admin_token, &self.proxy_auth, &self.jwt_secret];
-        let all: Vec<Secret> = alone.into_iter().flatten().chain(headers).cloned().collect();
+        let all: Vec<Secret> = alone.into_iter().flatten().chain(named).cloned().collect();
         redacted(text, &all)
     }
 }
@@ -82,6 +84,13 @@ pub(super) fn secrets(wish: &Wish, problems: &mut Problems<'_>) -> Secrets {
             None => problems.add("--header", "write it like 'Name: value'"),
         }
     }
+    let mut values = Vec::new();
+    for (name, source) in &wish.file.target.values_env {
+        match variable(source) {
+            Some(value) => values.push((name.clone(), value)),
+            None => problems.add(&format!("target.values_env.{name}"), missing(source)),
+        }
+    }
     let named = wish.file.target.api_key_env.as_deref();
     let key = variable(named.unwrap_or(DEFAULT_KEY_VARIABLE));
     if let (None, Some(name)) = (&key, named) {
@@ -95,6 +104,7 @@ pub(super) fn secrets(wish: &Wish, problems: &mut Problems<'_>) -> Secrets {
     Secrets {
         key,
         headers,
+        values,
         admin_token: variable("MOCK_LLM_ADMIN_TOKEN"),
         proxy_auth,
         jwt_secret: variable(reference_chat::cli::SECRET_VARIABLE),
@@ -109,22 +119,22 @@ pub(super) fn header_names(wish: &Wish) -> Vec<String> {
     wish.file.target.headers_env.keys().cloned().chain(typed).collect()
 }
 
-/// The users of a LibreChat deployment: one account each, for it keeps people to two turns at once.
-pub(super) fn accounts(
-    file: &ScenarioFile,
-    peak: u32,
-    secrets: &Secrets,
-    problems: &mut Problems<'_>,
-) -> Vec<Credentials> {
+/// The users of a deployment with logins: one account each, for LibreChat keeps people to two turns at once. `mints`
+/// tells whether tokens are minted.
+pub(super) fn accounts(file: &ScenarioFile, peak: u32, mints: bool, problems: &mut Problems<'_>) -> Vec<Credentials> {
     let Some(path) = &file.accounts.file else { return Vec::new() };
-    let list = read_list(path, secrets.jwt_secret.is_some()).map_err(|error| error.to_string());
+    let list = read_list(path, mints).map_err(|error| error.to_string());
     let Some(list) = problems.take("accounts.file", list) else { return Vec::new() };
     if list.len() < peak as usize {
         let (has, path) = (list.len(), path.display());
         problems.add("accounts.file", format!("{path} has {has} accounts, but {peak} users want one each"));
     }
-    if secrets.jwt_secret.is_none() && list.iter().any(|one| matches!(one, Credentials::Minted { .. })) {
+    list
+}
+
+/// Tells accounts that want tokens minted without the secret for it.
+pub(super) fn unminted(accounts: &[Credentials], problems: &mut Problems<'_>) {
+    if accounts.iter().any(|one| matches!(one, Credentials::Minted { .. })) {
         problems.add("accounts.file", "id,email,username want the deployment's JWT_SECRET in the environment");
     }
-    list
 }

@@ -8,9 +8,10 @@ use reference_chat::Plant;
 use serde_json::Value;
 use url::Url;
 
+use super::protocol::{Described, described};
 use super::{For, Problems};
 use crate::cli::overlay::Wish;
-use crate::scenario::file::{Profile, ScenarioFile, TargetSection};
+use crate::scenario::file::{Profile, ScenarioFile, SsePreset, TargetSection};
 use crate::scenario::{Accounts, Reference, Target, is_private, plain_url};
 
 pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) -> Option<Target> {
@@ -18,11 +19,7 @@ pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) ->
     let TargetSection { url, profile, mock_admin, endpoint, ca_file, .. } = &file.target;
     let Some(text) = url else { return embedded(wish, problems) };
     let profile = profile.unwrap_or(Profile::Openai);
-    let base = match profile {
-        Profile::Openai => Target::openai_base(text),
-        Profile::Librechat | Profile::Sse | Profile::Websocket | Profile::Socketio => plain_url(text),
-    };
-    let base = problems.take("target.url", base);
+    let base = problems.take("target.url", base(file, profile, text));
     let mock_admin = mock_admin.as_deref().and_then(|text| problems.take("target.mock_admin", plain_url(text)));
     if let (Some(path), For::Running) = (ca_file, what_for)
         && let Err(error) = std::fs::metadata(path)
@@ -35,9 +32,13 @@ pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) ->
             problems.take(path, consent(url, &file.authorized));
         }
     }
+    let described = described(wish, profile, problems);
+    if let Some(described) = &described {
+        described.wants(wish, problems);
+    }
     let of_librechat = [
         ("target.endpoint", endpoint.is_some()),
-        ("accounts.file", file.accounts.file.is_some()),
+        ("accounts.file", file.accounts.file.is_some() && profile == Profile::Openai),
         ("accounts.register", file.accounts.register == Some(true)),
     ];
     if profile != Profile::Librechat {
@@ -59,7 +60,10 @@ pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) ->
     let base = base?;
     Some(match (profile, &file.accounts.file) {
         (Profile::Openai, _) => Target::OpenAi { base, mock_admin },
-        (Profile::Sse | Profile::Websocket | Profile::Socketio, _) => return None,
+        (Profile::Sse | Profile::Websocket | Profile::Socketio, accounts) => {
+            let Described { protocol, site } = described?;
+            Target::Described { base, mock_admin, protocol, site, accounts: accounts.clone() }
+        }
         (Profile::Librechat, accounts) => Target::LibreChat {
             base,
             mock_admin,
@@ -67,6 +71,21 @@ pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) ->
             accounts: accounts.clone().map_or(Accounts::Registration, |file| Accounts::List { file }),
         },
     })
+}
+
+/// The base that an address means to a profile.
+fn base(file: &ScenarioFile, profile: Profile, text: &str) -> Result<Url, String> {
+    let preset = file.target.sse.as_ref().and_then(|section| section.preset);
+    match profile {
+        Profile::Openai => Target::openai_base(text),
+        Profile::Sse if preset.is_some_and(SsePreset::is_below_v1) => Target::openai_base(text),
+        Profile::Librechat | Profile::Sse => plain_url(text),
+        Profile::Websocket | Profile::Socketio => match text.split_once("://") {
+            Some(("ws", rest)) => plain_url(&format!("http://{rest}")),
+            Some(("wss", rest)) => plain_url(&format!("https://{rest}")),
+            _ => plain_url(text),
+        },
+    }
 }
 
 /// What would go unheard with a target of somebody's own.
@@ -95,7 +114,12 @@ fn embedded(wish: &Wish, problems: &mut Problems<'_>) -> Option<Target> {
     let file = &wish.file;
     let TargetSection { profile, mock_admin, endpoint, ca_file, sni, client_cert, resolve, proxy, .. } = &file.target;
     let for_targets = [
-        ("target.profile", *profile == Some(Profile::Librechat)),
+        ("target.profile", profile.is_some_and(|profile| profile != Profile::Openai)),
+        ("target.sse", file.target.sse.is_some()),
+        ("target.websocket", file.target.websocket.is_some()),
+        ("target.socketio", file.target.socketio.is_some()),
+        ("target.site", file.target.site.is_some()),
+        ("target.values_env", !file.target.values_env.is_empty()),
         ("target.mock_admin", mock_admin.is_some()),
         ("target.endpoint", endpoint.is_some()),
         ("target.ca_file", ca_file.is_some()),

@@ -69,6 +69,15 @@ impl Listener {
         }
     }
 
+    /// A user's values with what messages have brought so far, for what is sent in the middle of a reply.
+    pub(in crate::driver) fn lent(&self, values: &Values) -> Values {
+        let mut lent = values.clone();
+        for (name, value) in &self.captured {
+            lent.keep(Scope::Conversation, name, value.clone());
+        }
+        lent
+    }
+
     fn follow(&mut self, message: &Message<'_>) -> Result<Said, Failure> {
         let rules = Arc::clone(&self.rules);
         let is = |condition: &Option<Condition>| condition.as_ref().is_some_and(|condition| message.meets(condition));

@@ -59,7 +59,10 @@ impl Values {
             Some(Credentials::Cookies(cookies)) => {
                 own.insert("user.cookie".to_owned(), json!(cookies.expose()));
             }
-            Some(Credentials::Minted { .. }) | None => {
+            Some(Credentials::Minted { email, .. }) => {
+                own.insert("user.email".to_owned(), json!(email));
+            }
+            None => {
                 own.insert("user.email".to_owned(), json!(format!("user{user}@capacity-check.test")));
             }
         }

@@ -12,7 +12,7 @@ use super::event::refusal;
 use super::{LibreChat, Session};
 use crate::account::{Credentials, local_part};
 use crate::driver::Live;
-use crate::driver::exchange::{Call, ERROR_BODY, Exchange, Failure, uri, usable};
+use crate::driver::exchange::{Call, ERROR_BODY, Exchange, Failure, finish, uri, usable};
 use crate::net::HttpConnection;
 use crate::record::{Outcome, Turn};
 use crate::secret::Secret;
@@ -241,17 +241,5 @@ impl LibreChat {
         failure.detail = format!("{status}: {}", failure.detail);
         failure.connection = usable(connection).map(Box::new);
         failure
-    }
-}
-
-/// Ends a visit that is no turn.
-pub(super) fn finish(done: Result<(), Failure>, visit: &mut Turn, secrets: &[Secret]) {
-    match done {
-        Ok(()) => {
-            visit.outcome = Outcome::Completed;
-            visit.ended = crate::clock::monotonic();
-            visit.released = visit.ended;
-        }
-        Err(failure) => drop(failure.end(visit, secrets)),
     }
 }

@@ -4,10 +4,9 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 
-use super::auth::finish;
 use super::{LibreChat, Session};
 use crate::driver::Live;
-use crate::driver::exchange::{Call, Exchange, Failure, uri, usable};
+use crate::driver::exchange::{Call, Exchange, Failure, finish, uri, usable};
 use crate::record::{Outcome, Turn};
 
 /// The calls of a page load, after the refresh, in the order of the web client. It makes some of

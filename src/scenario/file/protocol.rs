@@ -14,12 +14,13 @@ pub struct RequestSection {
     pub method: Option<String>,
     /// The path and query below the target's URL, such as `/api/chat`.
     pub path: String,
-    /// Headers by name. A secret belongs into `target.headers_env` or `target.values_env` instead.
+    /// Headers by name; one whose places are all empty is left out. A secret belongs into `target.headers_env` or
+    /// `target.values_env` instead.
     pub headers: BTreeMap<String, String>,
     /// The body; JSON unless a header says otherwise.
     pub body: Option<String>,
     /// What the answer brings for later places: a name, and where the value is: a JSON Pointer such as `/id`, or
-    /// `header:NAME`.
+    /// `header:NAME`. `header:set-cookie` is all of its cookies as a `Cookie` header has them.
     pub capture: BTreeMap<String, String>,
 }
 
@@ -98,7 +99,8 @@ pub struct SseSection {
     /// What its messages mean.
     #[schemars(with = "ReplySection")]
     pub reply: Option<ReplySection>,
-    /// Take a stream up again that breaks off, with `Last-Event-ID`; so it is where a GET opens the stream.
+    /// Take a stream up again that breaks off, also where no event had an id for `Last-Event-ID`. Without it that is
+    /// done where a GET opens the stream and an event had an id, or no token has come yet.
     pub resume: Option<bool>,
 }
 

@@ -1,0 +1,259 @@
+//! What a client of a described deployment does besides turns: lets its user in, loads the page, reads the history,
+//! leaves.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use serde_json::Value;
+
+use super::request::{Brought, Deployment, Filled};
+use super::values::{Scope, Values};
+use crate::clock::{self, Nanos};
+use crate::driver::Live;
+use crate::driver::exchange::{Exchange, Failure, finish};
+use crate::net::HttpConnection;
+use crate::record::{Outcome, Turn};
+use crate::scenario::{RequestPlan, Site};
+use crate::secret::Secret;
+
+/// The connections that a browser opens to a server over HTTP/1.1.
+const CONNECTIONS: usize = 6;
+
+/// One user of a described deployment.
+pub(in crate::driver) struct User {
+    pub(in crate::driver) values: Values,
+    /// The connection that is kept between requests.
+    pub(in crate::driver) connection: Option<HttpConnection>,
+    /// Whether the login is done, where there is one.
+    let_in: bool,
+    account: Option<usize>,
+}
+
+/// What one of the connections of a page load did.
+struct Worked {
+    connection: Option<HttpConnection>,
+    turn: Turn,
+    /// What answers brought, by the requests' numbers.
+    done: Result<Vec<(usize, Brought)>, Failure>,
+}
+
+impl Deployment {
+    /// The same with a site.
+    pub(in crate::driver) fn with_site(mut self, site: Site) -> Self {
+        *self.site = site;
+        self
+    }
+
+    /// User number `number`, who has done nothing yet; `keeps_messages` tells whether a text wants the conversation.
+    pub(in crate::driver) fn user(&self, number: u32, keeps_messages: bool) -> User {
+        let account = (!self.accounts.is_empty()).then(|| number as usize % self.accounts.len());
+        let credentials = account.map(|account| &self.accounts[account]);
+        let values = Values::new(&self.common, number, credentials, keeps_messages);
+        User { values, connection: None, let_in: self.site.login.is_none(), account }
+    }
+
+    /// What must not be shown of what this user's requests are answered.
+    pub(in crate::driver) fn secrets_of(&self, user: &User) -> Vec<Secret> {
+        let account = user.account.and_then(|account| self.accounts[account].secret()).cloned();
+        let login = self.site.login.iter().flat_map(|login| &login.capture);
+        let held = login.filter_map(|(name, _)| user.values.get(name).and_then(Value::as_str)).map(Secret::new);
+        self.secrets.iter().cloned().chain(account).chain(held).collect()
+    }
+
+    /// Lets the user in, into `visit`. False where nothing is to be done for it.
+    pub(in crate::driver) async fn login(&self, user: &mut User, visit: &mut Turn) -> bool {
+        let done = self.let_in(user, &mut Exchange::new(&self.limits, visit, Live::nobody())).await;
+        finish(done, visit, &self.secrets_of(user));
+        self.site.login.is_some()
+    }
+
+    /// Loads the page, likewise.
+    pub(in crate::driver) async fn page(&self, user: &mut User, visit: &mut Turn) -> bool {
+        self.visit(&self.site.page, user, visit).await
+    }
+
+    /// Reads the history, likewise.
+    pub(in crate::driver) async fn history(&self, user: &mut User, visit: &mut Turn) -> bool {
+        self.visit(&self.site.history, user, visit).await
+    }
+
+    /// The user leaves, likewise; who comes again is let in again.
+    pub(in crate::driver) async fn leave(&self, user: &mut User, visit: &mut Turn) -> bool {
+        let said = self.visit(self.site.leave.as_slice(), user, visit).await;
+        user.connection = None;
+        user.values.begin_visit();
+        user.let_in = self.site.login.is_none();
+        said
+    }
+
+    async fn visit(&self, requests: &[RequestPlan], user: &mut User, visit: &mut Turn) -> bool {
+        let done = self.visited(requests, user, &mut Exchange::new(&self.limits, visit, Live::nobody())).await;
+        finish(done, visit, &self.secrets_of(user));
+        !requests.is_empty()
+    }
+
+    /// Sends requests; who must be let in for what they want is, and not for a page that comes before the login.
+    async fn visited(
+        &self,
+        requests: &[RequestPlan],
+        user: &mut User,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), Failure> {
+        let held: BTreeSet<&str> =
+            self.site.login.iter().flat_map(|login| &login.capture).map(|(name, _)| name.as_str()).collect();
+        if requests.iter().flat_map(RequestPlan::names).any(|name| held.contains(name)) {
+            self.keep_in(user, exchange).await?;
+        }
+        self.load(requests, user, exchange).await
+    }
+
+    /// Lets the user in whom nobody has let in yet, as part of something else, and tells the recorder.
+    pub(in crate::driver) async fn keep_in(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        if user.let_in { Ok(()) } else { self.renew(user, exchange).await }
+    }
+
+    /// Whether somebody who is refused can be let in again.
+    pub(in crate::driver) fn renews(&self) -> bool {
+        self.site.login.is_some()
+    }
+
+    /// Lets the user in again, as part of a turn, and tells the recorder.
+    pub(in crate::driver) async fn renew(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        let began = clock::monotonic();
+        let done = self.let_in(user, exchange).await;
+        let took = clock::monotonic() - began;
+        exchange.turn.renewal += took;
+        let outcome = done.as_ref().map_or_else(|failure| failure.outcome, |()| Outcome::Completed);
+        exchange.live.renewed(outcome, took);
+        done
+    }
+
+    async fn let_in(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        let Some(login) = &self.site.login else { return Ok(()) };
+        let request = self.fill(login, &user.values)?;
+        let (connection, brought) = self.ask(user.connection.take(), &request, exchange).await?;
+        user.connection = connection;
+        brought.keep(Scope::Visit, login, &mut user.values)?;
+        user.let_in = true;
+        Ok(())
+    }
+
+    /// Loads the page in the middle of a turn.
+    pub(in crate::driver) async fn reload(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        self.load(&self.site.page, user, exchange).await
+    }
+
+    /// Sends requests as a browser does, those at once of which none wants what another one brings.
+    async fn load(
+        &self,
+        requests: &[RequestPlan],
+        user: &mut User,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), Failure> {
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(independent(rest));
+            let filled = now.iter().map(|plan| self.fill(plan, &user.values)).collect::<Result<Vec<_>, _>>()?;
+            let brought = self.at_once(&filled, &mut user.connection, exchange).await?;
+            for (plan, brought) in now.iter().zip(brought) {
+                brought.keep(Scope::Visit, plan, &mut user.values)?;
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Sends requests on up to six connections, of which one is the kept one. The first failure ends it.
+    async fn at_once(
+        &self,
+        requests: &[Filled<'_>],
+        kept: &mut Option<HttpConnection>,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Vec<Brought>, Failure> {
+        let (next, started) = (Cell::new(0), exchange.turn.started);
+        let first = kept.take();
+        let connections = std::iter::once(first).chain(std::iter::repeat_with(|| None));
+        let mut workers: FuturesUnordered<_> = connections
+            .take(CONNECTIONS.min(requests.len()))
+            .map(|connection| self.work(requests, &next, connection, started))
+            .collect();
+        let mut brought = BTreeMap::new();
+        while let Some(Worked { connection, turn, done }) = workers.next().await {
+            exchange.watchdog.sign(clock::monotonic());
+            let whole = &mut *exchange.turn;
+            whole.connect = whole.connect.or(turn.connect);
+            whole.tls = whole.tls.or(turn.tls);
+            whole.retries += turn.retries;
+            whole.retry_after = turn.retry_after.or(whole.retry_after);
+            brought.extend(done?);
+            *kept = kept.take().or(connection);
+        }
+        Ok(brought.into_values().collect())
+    }
+
+    /// Sends one request after the other on a connection, while there are any.
+    async fn work(
+        &self,
+        requests: &[Filled<'_>],
+        next: &Cell<usize>,
+        mut connection: Option<HttpConnection>,
+        started: Nanos,
+    ) -> Worked {
+        let mut turn = Turn::new(started, started);
+        let mut exchange = Exchange::new(&self.limits, &mut turn, Live::nobody());
+        let mut brought = Vec::new();
+        let mut failed = None;
+        while let Some(request) = requests.get(next.get()) {
+            let number = next.replace(next.get() + 1);
+            match self.ask(connection.take(), request, &mut exchange).await {
+                Ok((kept, answer)) => {
+                    connection = kept;
+                    brought.push((number, answer));
+                }
+                Err(failure) => {
+                    failed = Some(failure);
+                    break;
+                }
+            }
+        }
+        Worked { connection, turn, done: failed.map_or(Ok(brought), Err) }
+    }
+}
+
+/// How many of the first requests can be sent at once: up to one that wants what another of them brings.
+fn independent(requests: &[RequestPlan]) -> usize {
+    let mut brought = BTreeSet::new();
+    for (number, request) in requests.iter().enumerate() {
+        if request.names().any(|name| brought.contains(name)) {
+            return number;
+        }
+        brought.extend(request.capture.iter().map(|(name, _)| name.as_str()));
+    }
+    requests.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::scenario::{Source, Template};
+
+    #[test]
+    fn what_wants_an_answer_waits_for_it() {
+        let request = |path: &str, brings: &[&str]| RequestPlan {
+            method: Method::GET,
+            path: Template::parse(path, &["a", "b"]).unwrap(),
+            headers: Vec::new(),
+            body: None,
+            capture: brings.iter().map(|name| ((*name).to_owned(), Source::Pointer(String::new()))).collect(),
+        };
+        let list = [request("/", &["a"]), request("/x/{{b}}", &["b"]), request("/{{a}}", &[]), request("/y", &[])];
+        assert_eq!(independent(&list), 2);
+        assert_eq!(independent(&list[2..]), 2);
+        // Its own value is that of the time before.
+        assert_eq!(independent(&[request("/{{a}}", &["a"])]), 1);
+    }
+}
