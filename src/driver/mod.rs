@@ -9,6 +9,7 @@ pub mod openai;
 mod reply;
 mod stream;
 mod watchdog;
+pub mod websocket;
 
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub enum Driver {
     OpenAi(openai::OpenAi),
     /// LibreChat's web API.
     LibreChat(librechat::LibreChat),
+    /// WebSocket, as a scenario describes it.
+    WebSocket(websocket::WebSocketChat),
 }
 
 /// What one virtual user keeps between turns.
@@ -58,6 +61,8 @@ pub enum Session {
     OpenAi(openai::Session),
     /// With [`Driver::LibreChat`].
     LibreChat(librechat::Session),
+    /// With [`Driver::WebSocket`].
+    WebSocket(websocket::Session),
 }
 
 /// What a user says, and whether the conversation goes on after it.
@@ -102,6 +107,7 @@ impl Driver {
         match self {
             Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
             Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
+            Self::WebSocket(driver) => Session::WebSocket(driver.session(user)),
         }
     }
 
@@ -113,7 +119,16 @@ impl Driver {
                 driver.load_page(session, visit).await;
                 true
             }
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.arrive(session, visit).await,
             _ => false,
+        }
+    }
+
+    /// What goes on while the user thinks; never ends, and may be dropped at any time.
+    pub async fn idle(&self, session: &mut Session) {
+        match (self, session) {
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.idle(session).await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -126,6 +141,7 @@ impl Driver {
         match (self, session) {
             (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.turn(session, prompt, turn, live).await,
             _ => unreachable!("a session is its driver's"),
         }
     }
