@@ -21,6 +21,7 @@ use crate::account::Credentials;
 use crate::driver::librechat::{LibreChat, Offer};
 use crate::driver::openai::OpenAi;
 use crate::driver::sse::Sse;
+use crate::driver::websocket::WebSocketChat;
 use crate::driver::{Driver, HeaderError, Limits};
 use crate::net::{Alpn, Endpoint, Fetcher, Route, client_config, routed_client};
 use crate::record::Steps;
@@ -166,8 +167,16 @@ impl Way<'_> {
                 let sse = Sse::new(endpoint, &base, *plan, common, accounts, headers, limits).map_err(refused)?;
                 (Driver::Sse(sse.with_site(site)), path)
             }
-            // The lead adds the drivers of sockets here, and nowhere else in this function.
-            ProtocolPlan::WebSocket(_) | ProtocolPlan::SocketIo(_) => {
+            ProtocolPlan::WebSocket(plan) => {
+                let path = plan.path.source().to_owned();
+                let mut chat =
+                    WebSocketChat::new(endpoint, &base, plan, common, accounts, headers, limits).map_err(refused)?;
+                if let Some(key) = &self.secrets.key {
+                    chat.set_key(key).map_err(refused)?;
+                }
+                (Driver::WebSocket(chat), path)
+            }
+            ProtocolPlan::SocketIo(_) => {
                 return Err(Failed::Usage(format!("the profile {} cannot be run yet", self.scenario.target.kind())));
             }
         };

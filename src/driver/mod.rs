@@ -10,6 +10,7 @@ mod reply;
 pub mod sse;
 mod stream;
 mod watchdog;
+pub mod websocket;
 
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub enum Driver {
     LibreChat(librechat::LibreChat),
     /// A protocol over HTTP that the scenario describes.
     Sse(sse::Sse),
+    /// WebSocket, as a scenario describes it.
+    WebSocket(websocket::WebSocketChat),
 }
 
 /// What one virtual user keeps between turns.
@@ -63,6 +66,8 @@ pub enum Session {
     LibreChat(librechat::Session),
     /// With [`Driver::Sse`].
     Sse(sse::Session),
+    /// With [`Driver::WebSocket`].
+    WebSocket(websocket::Session),
 }
 
 /// What a user does besides turns.
@@ -121,6 +126,7 @@ impl Driver {
             Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
             Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
             Self::Sse(driver) => Session::Sse(driver.session(user)),
+            Self::WebSocket(driver) => Session::WebSocket(driver.session(user)),
         }
     }
 
@@ -149,14 +155,19 @@ impl Driver {
                 Act::History => driver.history(session, visit).await,
                 Act::Leave => driver.leave(session, visit).await,
             },
+            (Self::WebSocket(driver), Session::WebSocket(session)) => match act {
+                Act::Page => driver.arrive(session, visit).await,
+                Act::Login | Act::History | Act::Leave => false,
+            },
             _ => unreachable!("a session is its driver's"),
         }
     }
 
-    /// What a client does while its user does nothing, such as answering pings. Never ends; may be dropped at any time.
+    /// What goes on while the user thinks; never ends, and may be dropped at any time.
     pub async fn idle(&self, session: &mut Session) {
-        match session {
-            Session::OpenAi(_) | Session::LibreChat(_) | Session::Sse(_) => std::future::pending().await,
+        match (self, session) {
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.idle(session).await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -170,6 +181,7 @@ impl Driver {
             (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::Sse(driver), Session::Sse(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.turn(session, prompt, turn, live).await,
             _ => unreachable!("a session is its driver's"),
         }
     }

@@ -67,7 +67,7 @@ impl Terms {
     /// The two directions of a socket whose messages may have so many bytes. What we send goes plain, which is
     /// always allowed, where a smaller window is wanted than flate2 deflates with.
     pub(super) fn begin(self, limit: usize) -> (Option<Inflate>, Option<Deflate>) {
-        let inflate = Inflate { inner: Decompress::new(false), forgets: self.server_forgets, limit };
+        let inflate = Inflate { inner: None, forgets: self.server_forgets, limit };
         (Some(inflate), (self.client_window == OUR_WINDOW).then_some(Deflate))
     }
 }
@@ -83,7 +83,8 @@ pub(super) enum Wrong {
 
 /// Inflates what the server sends.
 pub(super) struct Inflate {
-    inner: Decompress,
+    /// Some 48 KiB: made for the first message that wants it, and kept only as long as it remembers something.
+    inner: Option<Box<Decompress>>,
     forgets: bool,
     limit: usize,
 }
@@ -92,15 +93,14 @@ impl Inflate {
     /// Inflates a whole message.
     pub(super) fn message(&mut self, data: &[u8]) -> Result<Vec<u8>, Wrong> {
         let mut message = Vec::new();
-        self.some(data, &mut message)?;
-        self.some(&TAIL, &mut message)?;
-        if self.forgets {
-            self.inner.reset(false);
-        }
+        let mut inner = self.inner.take().unwrap_or_else(|| Box::new(Decompress::new(false)));
+        self.some(&mut inner, data, &mut message)?;
+        self.some(&mut inner, &TAIL, &mut message)?;
+        self.inner = (!self.forgets).then_some(inner);
         Ok(message)
     }
 
-    fn some(&mut self, mut data: &[u8], message: &mut Vec<u8>) -> Result<(), Wrong> {
+    fn some(&self, inner: &mut Decompress, mut data: &[u8], message: &mut Vec<u8>) -> Result<(), Wrong> {
         loop {
             if message.len() > self.limit {
                 return Err(Wrong::TooLarge);
@@ -108,15 +108,15 @@ impl Inflate {
             if message.len() == message.capacity() {
                 message.reserve(STEP);
             }
-            let (taken, given) = (self.inner.total_in(), self.inner.total_out());
-            let status = self.inner.decompress_vec(data, message, FlushDecompress::Sync);
+            let (taken, given) = (inner.total_in(), inner.total_out());
+            let status = inner.decompress_vec(data, message, FlushDecompress::Sync);
             let status = status.map_err(|_| Wrong::Broken)?;
-            data = &data[(self.inner.total_in() - taken) as usize..];
-            let moved = self.inner.total_in() > taken || self.inner.total_out() > given;
+            data = &data[(inner.total_in() - taken) as usize..];
+            let moved = inner.total_in() > taken || inner.total_out() > given;
             match status {
                 // A block that says it is the last one is allowed (RFC 7692, 7.2.3.4); what follows begins anew.
                 Status::StreamEnd => {
-                    self.inner.reset(false);
+                    inner.reset(false);
                     if data.is_empty() {
                         return Ok(());
                     }

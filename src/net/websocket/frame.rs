@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::SocketError;
 use super::deflate::{Inflate, Wrong};
+use super::handshake::random;
 
 /// The most bytes of a control frame.
 pub(super) const CONTROL: usize = 125;
@@ -55,7 +56,7 @@ impl Opcode {
 
 /// Writes a whole message as one frame, masked as a client must (RFC 6455, 5.3).
 pub(super) fn encode(out: &mut BytesMut, opcode: Opcode, deflated: bool, payload: &[u8]) {
-    let mask: [u8; 4] = rand::random();
+    let mask: [u8; 4] = random();
     out.reserve(payload.len() + 14);
     out.put_u8(0x80 | if deflated { 0x40 } else { 0 } | opcode.bits());
     match payload.len() {

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::Opening;
 use super::deflate::{OFFER, Terms};
@@ -45,7 +46,16 @@ pub(super) struct Agreed {
 
 /// A key for one handshake.
 pub(super) fn key() -> String {
-    STANDARD.encode(rand::random::<[u8; 16]>())
+    STANDARD.encode(random::<16>())
+}
+
+/// Bytes that nobody can foresee (RFC 6455, 10.3).
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    // Linux gives random bytes to whoever asks, once it has started.
+    filled.expect("the system has random bytes");
+    bytes
 }
 
 /// Adds what asks for the upgrade.
