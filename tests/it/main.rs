@@ -10,6 +10,7 @@ mod connecting;
 mod deflate;
 mod deployment;
 mod http2;
+mod described;
 mod judging;
 mod librechat;
 mod mock;

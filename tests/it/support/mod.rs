@@ -1,6 +1,7 @@
 //! What the tests share: a mock LLM, runs of the tool, small servers that misbehave.
 
 pub(crate) mod chat;
+pub(crate) mod described;
 pub(crate) mod golden;
 pub(crate) mod nginx;
 pub(crate) mod node;
