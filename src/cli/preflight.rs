@@ -240,7 +240,7 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
             "the path in [target.websocket]: is it where the target takes WebSocket upgrades?"
         }
         (Driver::WebSocket(_), Outcome::Protocol) => {
-            "is [target.websocket] what the target speaks? Its subprotocols, message_limit, and the pointers of its reply"
+            "is [target.websocket] what the target speaks: subprotocols, message_limit, the pointers of its reply?"
         }
         (Driver::OpenAi(_), Outcome::HttpClient(404)) => {
             "the path of --target (OpenAI-compatible APIs mostly end in /v1), and the model's name in --model"
