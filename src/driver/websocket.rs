@@ -228,8 +228,9 @@ impl WebSocketChat {
                     Failure::new(outcome, "the user lost the connection")
                 }
                 // The server closed the kept socket while we were writing, which is no failure of it.
-                Err(Lost::Socket(broken)) if may_be_closing && broken.is_end() && is_unanswered(reading, exchange) => {
-                    line.close_after(&broken);
+                Err(Lost::Socket(broken))
+                    if may_be_closing && broken.is_leaving() && is_unanswered(reading, exchange) =>
+                {
                     may_be_closing = false;
                     exchange.turn.retries += 1;
                     exchange.turn.sent = None;
@@ -237,12 +238,14 @@ impl WebSocketChat {
                     self.ask(&mut line, &message, exchange).await?;
                     continue;
                 }
+                // Without a word: who says goodbye has nothing to come back to.
+                Err(Lost::Socket(broken)) if broken.is_resumable() => {
+                    drop(line);
+                    broken.into()
+                }
                 Err(lost) => {
-                    lost.close(*line);
-                    match lost {
-                        Lost::Socket(broken) if broken.is_resumable() => broken.into(),
-                        lost => return Err(lost.into()),
-                    }
+                    line.close(NORMAL);
+                    return Err(lost.into());
                 }
             };
             line = self.resume(session, failure, reading, exchange).await?;
@@ -310,7 +313,7 @@ impl WebSocketChat {
                 Ok(Outcome::Aborted)
             }
             Ok(Err(lost)) => {
-                lost.close(*line);
+                line.close(NORMAL);
                 let failure = Failure::from(lost);
                 let against = matches!(failure.outcome, Outcome::Protocol);
                 Err(if against { failure } else { aborted })

@@ -28,6 +28,17 @@ enum Spoken {
     Http2(Http2),
 }
 
+/// What is left of a connection on which something else is spoken from now on.
+pub(super) struct Upgraded {
+    pub(super) stream: Stream,
+    pub(super) traffic: Rc<Traffic>,
+    /// What was not sent yet of the newest request.
+    pub(super) unsent: Option<Bytes>,
+    /// What came after the response's head, with the newest read.
+    pub(super) wire: Vec<u8>,
+    pub(super) times: ConnectTimes,
+}
+
 /// What went wrong on an open connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -89,10 +100,14 @@ impl HttpConnection {
         Ok(Self { spoken: Spoken::Http1(Http1::new(stream, traffic)), times })
     }
 
-    /// The stream of a connection that was upgraded, with what was read of what follows; HTTP/2 has none.
-    pub(super) fn into_stream(self) -> Option<(Stream, Rc<Traffic>, Vec<u8>)> {
+    /// What is left of a connection on which something else is spoken from now on; HTTP/2 has nothing of the kind.
+    pub(super) fn upgrade(self) -> Option<Upgraded> {
+        let times = self.times;
         match self.spoken {
-            Spoken::Http1(connection) => Some(connection.into_stream()),
+            Spoken::Http1(connection) => {
+                let (stream, traffic, unsent, wire) = connection.upgrade();
+                Some(Upgraded { stream, traffic, unsent, wire, times })
+            }
             Spoken::Http2(_) => None,
         }
     }

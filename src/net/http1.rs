@@ -4,7 +4,6 @@
 //! Not hyper: its body channel and its wake-ups were a sixth of what a token costs the generator, and a stamp had to
 //! be carried beside it. The grammar of a head is httparse's, as it is hyper's; [`super::framing`] has the rest.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::ops::ControlFlow;
@@ -14,19 +13,15 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use http::{Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::Stream;
 use super::framing::{self, Body, HEAD, Head};
 use super::http::{HttpError, Progress};
+use super::scratch::with_scratch;
 use super::socket::Traffic;
 use super::stamp::ReadStamp;
 use crate::clock::Nanos;
-
-thread_local! {
-    /// Where a thread's reads go: what is read is used at once.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 16 << 10]);
-}
 
 /// One keep-alive connection.
 pub(super) struct Http1 {
@@ -149,12 +144,15 @@ impl Http1 {
         cx: &mut Context<'_>,
         take: impl FnOnce(&mut Self, &[u8]) -> T,
     ) -> Poll<Result<T, HttpError>> {
-        read_into_scratch(cx, self, |this| &mut this.stream, take)
+        with_scratch(|buffer| match ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)) {
+            Ok(()) => Poll::Ready(Ok(take(self, buffer.filled()))),
+            Err(error) => Poll::Ready(Err(classify(&error))),
+        })
     }
 
-    /// The stream of a connection that was upgraded, with what was read of what follows.
-    pub(super) fn into_stream(self) -> (Stream, Rc<Traffic>, Vec<u8>) {
-        (self.stream, self.traffic, self.wire)
+    /// What is left of the connection after `101 Switching Protocols` (RFC 9110, 15.2.2).
+    pub(super) fn upgrade(self) -> (Stream, Rc<Traffic>, Option<Bytes>, Vec<u8>) {
+        (self.stream, self.traffic, self.unsent, self.wire)
     }
 
     /// Reads up to the end of the response's head.
@@ -206,23 +204,6 @@ impl Http1 {
         }
         Poll::Ready(())
     }
-}
-
-/// Reads once, from the stream of `whose`, into this thread's scratch buffer; gives what `take` makes of it. No bytes are
-/// the end.
-pub(super) fn read_into_scratch<W, T>(
-    cx: &mut Context<'_>,
-    whose: &mut W,
-    stream: impl FnOnce(&mut W) -> &mut Stream,
-    take: impl FnOnce(&mut W, &[u8]) -> T,
-) -> Poll<Result<T, HttpError>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut buffer = ReadBuf::new(scratch);
-        match ready!(Pin::new(stream(whose)).poll_read(cx, &mut buffer)) {
-            Ok(()) => Poll::Ready(Ok(take(whose, buffer.filled()))),
-            Err(error) => Poll::Ready(Err(classify(&error))),
-        }
-    })
 }
 
 /// Sorts what the socket or TLS says.

@@ -368,6 +368,7 @@ fn a_whole_run_through_a_proxy_that_wants_a_password() {
     let written = format!("{}{}{}", texts(&ran.folder()), ran.stdout, ran.stderr);
     assert!(!written.contains("hunter22") && !written.contains("dXNlcjpodW50ZXIyMg"));
 
+    drop(asked);
     let refused = run(&[&["--users", "5", "--no-progress"], &way[..]].concat());
     assert_eq!(refused.code, 4, "{refused}");
     for expected in ["asked GET http://chat.test:8000/v1/models", "the proxy 127.0.0.1", "CAPACITY_CHECK_PROXY_AUTH"] {

@@ -1,19 +1,51 @@
-//! Frames of WebSocket without I/O (RFC 6455, section 5): bytes in, messages out, whatever the chunking.
+//! WebSocket frames as a client sends and reads them, without I/O (RFC 6455, section 5).
 
-use std::ops::ControlFlow;
-
-use bytes::{BufMut, BytesMut};
-
-use super::SocketError;
-use super::deflate::{Inflate, Wrong};
-use super::handshake::random;
-
-/// The most bytes of a control frame.
+/// The most bytes of a server's frame before its payload, which has no mask.
+pub(super) const HEAD: usize = 10;
+/// The most bytes of a control frame's payload (RFC 6455, 5.5).
 pub(super) const CONTROL: usize = 125;
-/// The most bytes of a frame's head that comes from a server.
-const HEAD: usize = 10;
+/// The most bytes of a close frame's reason: its code has two.
+const REASON: usize = CONTROL - 2;
+/// The end was as both sides wanted it (RFC 6455, 7.4.1).
+const NORMAL: u16 = 1000;
 
-/// What a frame is.
+/// What the peer did that a connection must be failed for (RFC 6455, 7.1.7).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Violation {
+    /// Frames that the standard does not allow.
+    #[error("{0}")]
+    Protocol(String),
+    /// A text, or the reason of a close, that is not UTF-8.
+    #[error("a text that is not UTF-8")]
+    NotText,
+    /// Compressed data that is none.
+    #[error("a message that does not inflate: {0}")]
+    NotDeflate(String),
+    /// A message of more bytes than are allowed, as it came or inflated.
+    #[error("a message larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Violation {
+    /// A protocol error, in words.
+    pub(super) fn protocol(what: impl Into<String>) -> Self {
+        Self::Protocol(what.into())
+    }
+
+    /// The code of the close frame that tells the peer (RFC 6455, 7.4.1).
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::Protocol(_) => 1002,
+            Self::NotText | Self::NotDeflate(_) => 1007,
+            Self::TooLarge { .. } => 1009,
+        }
+    }
+}
+
+/// What a frame is (RFC 6455, 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opcode {
     Continuation,
@@ -25,8 +57,8 @@ pub(super) enum Opcode {
 }
 
 impl Opcode {
-    fn read(bits: u8) -> Option<Self> {
-        Some(match bits {
+    fn of(number: u8) -> Option<Self> {
+        Some(match number {
             0x0 => Self::Continuation,
             0x1 => Self::Text,
             0x2 => Self::Binary,
@@ -37,7 +69,7 @@ impl Opcode {
         })
     }
 
-    fn bits(self) -> u8 {
+    fn number(self) -> u8 {
         match self {
             Self::Continuation => 0x0,
             Self::Text => 0x1,
@@ -48,425 +80,234 @@ impl Opcode {
         }
     }
 
-    /// Whether it is a message or a part of one.
-    pub(super) fn is_data(self) -> bool {
-        matches!(self, Self::Continuation | Self::Text | Self::Binary)
+    /// Whether frames of it may stand between the fragments of a message.
+    pub(super) fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// Writes a whole message as one frame, masked as a client must (RFC 6455, 5.3).
-pub(super) fn encode(out: &mut BytesMut, opcode: Opcode, deflated: bool, payload: &[u8]) {
-    let mask: [u8; 4] = random();
-    out.reserve(payload.len() + 14);
-    out.put_u8(0x80 | if deflated { 0x40 } else { 0 } | opcode.bits());
-    match payload.len() {
-        short @ 0..=125 => out.put_u8(0x80 | short as u8),
-        middle @ 126..=0xffff => {
-            out.put_u8(0x80 | 126);
-            out.put_u16(middle as u16);
-        }
-        long => {
-            out.put_u8(0x80 | 127);
-            out.put_u64(long as u64);
-        }
-    }
-    out.put_slice(&mask);
-    let from = out.len();
-    out.put_slice(payload);
-    for (index, byte) in out[from..].iter_mut().enumerate() {
-        *byte ^= mask[index % 4];
-    }
-}
-
-/// Something that came.
+/// What stands before a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Incoming<'a> {
-    /// A whole text.
-    Text(&'a str),
-    /// Whole bytes.
-    Binary(&'a [u8]),
-    /// A ping, which wants an answer with the same bytes.
-    Ping(&'a [u8]),
-    /// The answer to one.
-    Pong(&'a [u8]),
-    /// The end.
-    Close {
-        /// Its code, where there is one.
-        code: Option<u16>,
-        /// Its reason.
-        reason: &'a str,
-    },
+pub(super) struct Head {
+    pub(super) opcode: Opcode,
+    /// Whether it is the last frame of its message.
+    pub(super) last: bool,
+    /// Whether the message that it begins is compressed (RFC 7692, 6).
+    pub(super) compressed: bool,
+    /// Bytes of the payload.
+    pub(super) length: u64,
 }
 
-/// A frame's head.
-#[derive(Debug, Clone, Copy)]
-struct Head {
-    opcode: Opcode,
-    last: bool,
-    deflated: bool,
-    length: u64,
-}
-
-/// A message of which not every frame has come.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    text: bool,
-    deflated: bool,
-}
-
-/// The state between two pieces of a stream.
-pub(super) struct Decoder {
-    /// The beginning of a frame's head.
-    head: [u8; HEAD],
-    /// Bytes of it, while its frame has not begun.
-    have: usize,
-    /// The frame whose payload comes, and how much of it is to come.
-    frame: Option<(Head, u64)>,
-    /// The message whose frames come.
-    open: Option<Open>,
-    /// What has come of the message.
-    data: Vec<u8>,
-    /// What has come of a control frame, which may come between a message's frames.
-    control: Vec<u8>,
-    inflate: Option<Inflate>,
-    limit: usize,
-}
-
-impl Decoder {
-    /// At the beginning of a stream; no message may be larger than `limit` bytes.
-    pub(super) fn new(limit: usize, inflate: Option<Inflate>) -> Self {
-        let (data, control) = (Vec::new(), Vec::new());
-        Self { head: [0; HEAD], have: 0, frame: None, open: None, data, control, inflate, limit }
-    }
-
-    /// Takes the next piece of the stream and hands what it completes to `take`, with the number of bytes behind it,
-    /// until that has enough. Gives how many bytes were used up.
-    pub(super) fn feed(
-        &mut self,
-        bytes: &[u8],
-        mut take: impl FnMut(Incoming<'_>, usize) -> ControlFlow<()>,
-    ) -> Result<usize, SocketError> {
-        let mut used = 0;
-        loop {
-            let (head, left) = match self.frame {
-                Some(frame) => frame,
-                None => match self.read_head(bytes, &mut used)? {
-                    Some(head) => (head, head.length),
-                    None => return Ok(used),
-                },
-            };
-            let rest = &bytes[used..];
-            let length = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let (piece, behind) = rest.split_at(length);
-            used += length;
-            let left = left - length as u64;
-            if left > 0 {
-                self.frame = Some((head, left));
-                self.keep(head, piece);
-                return Ok(used);
-            }
-            self.frame = None;
-            if self.complete(head, piece, behind.len(), &mut take)?.is_break() {
-                return Ok(used);
-            }
-        }
-    }
-
-    /// Reads a frame's head, byte by byte where it is cut; `None` while it is not all there.
-    fn read_head(&mut self, bytes: &[u8], used: &mut usize) -> Result<Option<Head>, SocketError> {
-        loop {
-            let wanted = match self.have {
-                0 | 1 => 2,
-                _ => match self.head[1] & 0x7f {
-                    126 => 4,
-                    127 => 10,
-                    _ => 2,
-                },
-            };
-            if self.have == wanted {
-                self.have = 0;
-                return self.check_head(wanted).map(Some);
-            }
-            let Some(byte) = bytes.get(*used) else { return Ok(None) };
-            self.head[self.have] = *byte;
-            (self.have, *used) = (self.have + 1, *used + 1);
-        }
-    }
-
-    fn check_head(&self, length: usize) -> Result<Head, SocketError> {
-        let [first, second, ..] = self.head;
-        let wrong = |what: &str| Err(SocketError::Protocol(what.to_owned()));
-        let Some(opcode) = Opcode::read(first & 0x0f) else {
-            return wrong(&format!("a frame of the reserved type {:#x}", first & 0x0f));
+impl Head {
+    /// Reads the head at the beginning of `wire`, and how many bytes it has; `None` while it is not all there.
+    /// `deflate` says whether messages may be compressed.
+    pub(super) fn read(wire: &[u8], deflate: bool) -> Result<Option<(Self, usize)>, Violation> {
+        let &[first, second, ref extended @ ..] = wire else { return Ok(None) };
+        let number = first & 0x0f;
+        let Some(opcode) = Opcode::of(number) else {
+            return Err(Violation::protocol(format!("the reserved opcode {number:#x}")));
         };
-        let (last, deflated) = (first & 0x80 != 0, first & 0x40 != 0);
-        let payload = match length {
-            4 => u64::from(u16::from_be_bytes([self.head[2], self.head[3]])),
-            10 => {
-                let mut number = [0; 8];
-                number.copy_from_slice(&self.head[2..10]);
-                u64::from_be_bytes(number)
-            }
-            _ => u64::from(second & 0x7f),
-        };
+        let (last, compressed, short) = (first & 0x80 != 0, first & 0x40 != 0, second & 0x7f);
+        let may_be_compressed = deflate && matches!(opcode, Opcode::Text | Opcode::Binary);
+        if first & 0x30 != 0 || (compressed && !may_be_compressed) {
+            return Err(Violation::protocol("a reserved bit that nothing was agreed on"));
+        }
         if second & 0x80 != 0 {
-            return wrong("a masked frame from a server");
+            return Err(Violation::protocol("a masked frame from the server"));
         }
-        if first & 0x30 != 0 {
-            return wrong("a frame with a reserved bit");
+        if opcode.is_control() && (!last || usize::from(short) > CONTROL) {
+            return Err(Violation::protocol("a control frame that is long or fragmented"));
         }
-        if deflated && (self.inflate.is_none() || !matches!(opcode, Opcode::Text | Opcode::Binary)) {
-            return wrong("a deflated frame where none may be");
-        }
-        match (opcode.is_data(), opcode, self.open) {
-            (false, ..) if !last => return wrong("a control frame in fragments"),
-            (false, ..) if payload > CONTROL as u64 => return wrong("a control frame that is too long"),
-            (true, Opcode::Continuation, None) => return wrong("the continuation of nothing"),
-            (true, Opcode::Text | Opcode::Binary, Some(_)) => return wrong("a message within another"),
-            _ => {}
-        }
-        if opcode.is_data() && payload > (self.limit - self.data.len().min(self.limit)) as u64 {
-            return Err(SocketError::TooLarge { limit: self.limit });
-        }
-        Ok(Head { opcode, last, deflated, length: payload })
-    }
-
-    /// Keeps a part of a frame.
-    fn keep(&mut self, head: Head, piece: &[u8]) {
-        if head.opcode.is_data() { self.data.extend_from_slice(piece) } else { self.control.extend_from_slice(piece) }
-    }
-
-    /// A frame is complete with this piece, and with it perhaps a message.
-    fn complete(
-        &mut self,
-        head: Head,
-        piece: &[u8],
-        rest: usize,
-        take: &mut impl FnMut(Incoming<'_>, usize) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, SocketError> {
-        if !head.opcode.is_data() {
-            let mut whole = std::mem::take(&mut self.control);
-            whole.extend_from_slice(piece);
-            return Ok(take(control(head.opcode, &whole)?, rest));
-        }
-        let open = self.open.unwrap_or(Open { text: head.opcode == Opcode::Text, deflated: head.deflated });
-        if !head.last {
-            self.open = Some(open);
-            self.data.extend_from_slice(piece);
-            return Ok(ControlFlow::Continue(()));
-        }
-        self.open = None;
-        // Nearly every token comes as one frame in one piece, and is read where it lies.
-        let mut joined = std::mem::take(&mut self.data);
-        let whole = if joined.is_empty() {
-            piece
-        } else {
-            joined.extend_from_slice(piece);
-            &joined
+        let (length, size, least) = match short {
+            126 => {
+                let Some(bytes) = extended.first_chunk::<2>() else { return Ok(None) };
+                (u64::from(u16::from_be_bytes(*bytes)), 4, 126)
+            }
+            127 => {
+                let Some(bytes) = extended.first_chunk::<8>() else { return Ok(None) };
+                (u64::from_be_bytes(*bytes), HEAD, 1 << 16)
+            }
+            short => (u64::from(short), 2, 0),
         };
-        let inflated = match &mut self.inflate {
-            Some(inflate) if open.deflated => Some(inflate.message(whole).map_err(|wrong| match wrong {
-                Wrong::TooLarge => SocketError::TooLarge { limit: self.limit },
-                Wrong::Broken => SocketError::Protocol("a message that cannot be inflated".to_owned()),
-            })?),
-            _ => None,
-        };
-        let message = inflated.as_deref().unwrap_or(whole);
-        if !open.text {
-            return Ok(take(Incoming::Binary(message), rest));
+        if length < least || length >> 63 != 0 {
+            return Err(Violation::protocol("a length that is not in its shortest form"));
         }
-        match std::str::from_utf8(message) {
-            Ok(text) => Ok(take(Incoming::Text(text), rest)),
-            Err(_) => Err(SocketError::Protocol("a text that is not UTF-8".to_owned())),
-        }
+        Ok(Some((Self { opcode, last, compressed, length }, size)))
     }
 }
 
-/// A control frame, whole.
-fn control(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, SocketError> {
-    let wrong = |what: String| Err(SocketError::Protocol(what));
-    match (opcode, payload) {
-        (Opcode::Ping, _) => Ok(Incoming::Ping(payload)),
-        (Opcode::Pong, _) => Ok(Incoming::Pong(payload)),
-        (_, []) => Ok(Incoming::Close { code: None, reason: "" }),
-        (_, [_]) => wrong("a close frame with half a code".to_owned()),
-        (_, [high, low, reason @ ..]) => {
-            let code = u16::from_be_bytes([*high, *low]);
-            // RFC 6455, 7.4, and the codes that were registered since.
-            if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-                return wrong(format!("a close frame with the code {code}"));
-            }
-            match std::str::from_utf8(reason) {
-                Ok(reason) => Ok(Incoming::Close { code: Some(code), reason }),
-                Err(_) => wrong("a close reason that is not UTF-8".to_owned()),
-            }
+/// Appends a whole message, or a control frame, as one frame. `mask` is to be random (RFC 6455, 5.3).
+pub(super) fn write(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, payload: &[u8], mask: [u8; 4]) {
+    const LAST: u8 = 0x80;
+    const MASKED: u8 = 0x80;
+    out.reserve(HEAD + mask.len() + payload.len());
+    out.push(LAST | (u8::from(compressed) << 6) | opcode.number());
+    let length = payload.len();
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ ..126), _) => out.push(MASKED | short),
+        (_, Ok(middle)) => {
+            out.push(MASKED | 126);
+            out.extend_from_slice(&middle.to_be_bytes());
+        }
+        _ => {
+            out.push(MASKED | 127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
+    out.extend_from_slice(&mask);
+    let begin = out.len();
+    out.extend_from_slice(payload);
+    for (byte, key) in out[begin..].iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// Whether a close frame may carry a code (RFC 6455, 7.4, and IANA's registry of 1012 to 1014).
+fn is_sendable(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// A close frame's code and reason.
+pub(super) fn read_close(payload: &[u8]) -> Result<(Option<u16>, &str), Violation> {
+    let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+        return match payload {
+            [] => Ok((None, "")),
+            _ => Err(Violation::protocol("half a close code")),
+        };
+    };
+    let code = u16::from_be_bytes(*code);
+    if !is_sendable(code) {
+        return Err(Violation::protocol(format!("the close code {code}")));
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| Violation::NotText)?;
+    Ok((Some(code), reason))
+}
+
+/// A close frame's payload. A code that may not be sent goes as 1000, and of a long reason the beginning.
+pub(super) fn close_payload(code: Option<u16>, reason: &str) -> Vec<u8> {
+    let Some(code) = code else { return Vec::new() };
+    let mut end = reason.len().min(REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let code = if is_sendable(code) { code } else { NORMAL };
+    [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::deflate::{Deflate, Terms};
     use super::*;
 
-    /// A frame as a server sends it.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut wire = vec![first];
-        match payload.len() {
-            short @ 0..=125 => wire.push(short as u8),
-            middle @ 126..=0xffff => {
-                wire.push(126);
-                wire.extend_from_slice(&(middle as u16).to_be_bytes());
-            }
-            long => {
-                wire.push(127);
-                wire.extend_from_slice(&(long as u64).to_be_bytes());
-            }
-        }
-        wire.extend_from_slice(payload);
-        wire
-    }
-
-    fn told(incoming: Incoming<'_>) -> String {
-        match incoming {
-            Incoming::Text(text) => format!("text {text}"),
-            Incoming::Binary(bytes) => format!("binary {}", bytes.len()),
-            Incoming::Ping(bytes) => format!("ping {}", bytes.len()),
-            Incoming::Pong(bytes) => format!("pong {}", bytes.len()),
-            Incoming::Close { code, reason } => format!("close {code:?} {reason}"),
-        }
-    }
-
-    fn decoder(limit: usize) -> Decoder {
-        Decoder::new(limit, Terms::read("permessage-deflate").unwrap().begin(limit).0)
-    }
-
-    /// Everything that a stream says when it comes in pieces of these lengths, over and over.
-    fn read(decoder: &mut Decoder, wire: &[u8], cuts: &[usize]) -> Result<Vec<String>, SocketError> {
-        let (mut all, mut at) = (Vec::new(), 0);
-        for cut in cuts.iter().cycle() {
-            let end = (at + (*cut).max(1)).min(wire.len());
-            let used = decoder.feed(&wire[at..end], |incoming, _| {
-                all.push(told(incoming));
-                ControlFlow::Continue(())
-            })?;
-            assert_eq!(used, end - at);
-            at = end;
-            if at == wire.len() {
-                return Ok(all);
-            }
-        }
-        unreachable!("the cuts go on")
-    }
-
-    fn wrong(wire: &[u8]) -> String {
-        read(&mut Decoder::new(100, None), wire, &[wire.len()]).unwrap_err().to_string()
+    fn read(wire: &[u8]) -> Result<Option<(Head, usize)>, Violation> {
+        Head::read(wire, true)
     }
 
     #[test]
-    fn fragments_make_a_message_and_control_frames_come_between_them() {
-        let wire = [
-            frame(0x01, b"Hel"),
-            frame(0x89, b"?"),
-            frame(0x00, b""),
-            frame(0x80, b"lo"),
-            frame(0x8a, b""),
-            frame(0x82, &[7; 300]),
-            frame(0x88, b"\x03\xe8bye"),
-        ]
-        .concat();
-        let expected = ["ping 1", "text Hello", "pong 0", "binary 300", "close Some(1000) bye"];
-        for cuts in [vec![wire.len()], vec![1], vec![2, 3], vec![7]] {
-            assert_eq!(read(&mut decoder(1_000), &wire, &cuts).unwrap(), expected);
-        }
+    fn a_frame_is_written_as_the_standard_s_example() {
+        let mut out = Vec::new();
+        write(&mut out, Opcode::Text, false, b"Hello", [0x37, 0xfa, 0x21, 0x3d]);
+        assert_eq!(out, [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
     }
 
     #[test]
-    fn what_the_standard_forbids_is_told() {
-        for (wire, part) in [
-            (vec![0x81, 0x85, 0, 0, 0, 0], "masked"),
-            (frame(0xa1, b"x"), "reserved bit"),
-            (frame(0xc1, b"x"), "deflated frame"),
-            (frame(0x83, b"x"), "reserved type 0x3"),
-            (frame(0x8b, b"x"), "reserved type 0xb"),
-            (frame(0x09, b"x"), "in fragments"),
-            (frame(0x89, &[0; 126]), "too long"),
-            (frame(0x80, b"x"), "continuation of nothing"),
-            ([frame(0x01, b"x"), frame(0x81, b"y")].concat(), "within another"),
-            (frame(0x81, b"\xff"), "not UTF-8"),
-            (frame(0x88, b"\x03"), "half a code"),
-            (frame(0x88, b"\x03\xed"), "the code 1005"),
-            (frame(0x88, b"\x03\xe8\xff"), "reason that is not UTF-8"),
-            (frame(0x81, &[b'a'; 101]), "larger than 100"),
-            ([frame(0x01, &[b'a'; 60]), frame(0x80, &[b'a'; 60])].concat(), "larger than 100"),
-            (vec![0x82, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "larger than 100"),
+    fn a_length_takes_the_fewest_bytes() {
+        for (length, head) in [
+            (0, vec![0xc2, 0x80]),
+            (125, vec![0xc2, 0xfd]),
+            (126, vec![0xc2, 0xfe, 0, 126]),
+            (65_535, vec![0xc2, 0xfe, 0xff, 0xff]),
+            (65_536, vec![0xc2, 0xff, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
-            let told = wrong(&wire);
-            assert!(told.contains(part), "{told}: {part}");
+            let mut out = Vec::new();
+            write(&mut out, Opcode::Binary, true, &vec![7; length], [0; 4]);
+            assert_eq!(out[..head.len()], head);
+            assert_eq!(out.len(), head.len() + 4 + length);
         }
-        let bomb = frame(0xc1, &Deflate.message(&[b'a'; 5_000]));
-        let told = read(&mut decoder(1_000), &bomb, &[1]).unwrap_err();
-        assert_eq!(told, SocketError::TooLarge { limit: 1_000 });
     }
 
     #[test]
-    fn what_was_not_taken_waits() {
-        let wire = [frame(0x81, b"a"), frame(0x81, b"b")].concat();
-        let mut decoder = Decoder::new(100, None);
-        let mut rests = Vec::new();
-        let used = decoder.feed(&wire, |_, rest| {
-            rests.push(rest);
-            ControlFlow::Break(())
-        });
-        assert_eq!((used, rests), (Ok(3), vec![3]));
+    fn heads_are_read_and_wait_for_their_last_byte() {
+        let head = |opcode, last, compressed, length| Head { opcode, last, compressed, length };
+        for (wire, expected) in [
+            (&[0x81, 5][..], head(Opcode::Text, true, false, 5)),
+            (&[0x42, 125][..], head(Opcode::Binary, false, true, 125)),
+            (&[0x00, 126, 0, 126][..], head(Opcode::Continuation, false, false, 126)),
+            (&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0][..], head(Opcode::Binary, true, false, 65_536)),
+            (&[0x88, 2][..], head(Opcode::Close, true, false, 2)),
+            (&[0x89, 0][..], head(Opcode::Ping, true, false, 0)),
+            (&[0x8a, 125][..], head(Opcode::Pong, true, false, 125)),
+        ] {
+            assert_eq!(read(wire), Ok(Some((expected, wire.len()))), "{wire:x?}");
+            for cut in 0..wire.len() {
+                assert_eq!(read(&wire[..cut]), Ok(None), "{wire:x?} up to {cut}");
+            }
+        }
     }
 
     #[test]
-    fn what_we_send_is_masked_and_reads_back() {
-        for length in [0, 125, 126, 70_000] {
-            let payload: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
-            let mut wire = BytesMut::new();
-            encode(&mut wire, Opcode::Binary, false, &payload);
-            let head = match length {
-                0..=125 => 2,
-                126..=0xffff => 4,
-                _ => 10,
-            };
-            assert_eq!((wire[0], wire[1] & 0x80, wire.len()), (0x82, 0x80, head + 4 + length));
-            let mask = wire[head..head + 4].to_vec();
-            let plain: Vec<u8> = wire[head + 4..].iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b).collect();
-            assert_eq!(plain, payload);
+    fn what_the_standard_forbids_is_a_protocol_error() {
+        for (what, wire) in [
+            ("a reserved opcode", &[0x83, 0][..]),
+            ("a reserved control opcode", &[0x8b, 0][..]),
+            ("the second reserved bit", &[0xa1, 0][..]),
+            ("the third reserved bit", &[0x91, 0][..]),
+            ("a compressed continuation", &[0xc0, 0][..]),
+            ("a compressed ping", &[0xc9, 0][..]),
+            ("a mask", &[0x81, 0x85][..]),
+            ("a long ping", &[0x89, 126][..]),
+            ("a fragmented ping", &[0x09, 0][..]),
+            ("two bytes for a short length", &[0x81, 126, 0, 125][..]),
+            ("eight bytes for a middle one", &[0x81, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff][..]),
+            ("a length of 64 bits", &[0x81, 127, 0x80, 0, 0, 0, 0, 0, 0, 0][..]),
+        ] {
+            assert_eq!(read(wire).map_err(|error| error.code()), Err(1002), "{what}");
         }
+        // What was agreed on is no error.
+        assert!(Head::read(&[0xc1, 0], true).is_ok());
+        assert!(Head::read(&[0xc1, 0], false).is_err());
+    }
+
+    #[test]
+    fn closes_have_a_code_and_a_text() {
+        assert_eq!(read_close(b""), Ok((None, "")));
+        assert_eq!(read_close(b"\x03\xe8"), Ok((Some(1000), "")));
+        assert_eq!(read_close(b"\x0f\xa0over"), Ok((Some(4000), "over")));
+        assert_eq!(read_close(b"\x03\xe8\xff"), Err(Violation::NotText));
+        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
+            assert_eq!(read_close(&code.to_be_bytes()).map_err(|error| error.code()), Err(1002), "{code}");
+        }
+        assert_eq!(read_close(b"\x03").map_err(|error| error.code()), Err(1002));
+    }
+
+    #[test]
+    fn a_close_of_ours_is_one_that_may_be_sent() {
+        assert_eq!(close_payload(None, "unsaid"), b"");
+        assert_eq!(close_payload(Some(1001), "gone"), b"\x03\xe9gone");
+        assert_eq!(close_payload(Some(1005), ""), b"\x03\xe8");
+        let long = close_payload(Some(1000), &"\u{e9}".repeat(100));
+        assert_eq!(read_close(&long), Ok((Some(1000), "\u{e9}".repeat(61).as_str())));
     }
 
     proptest! {
-        /// However a stream is cut and fragmented, deflated or not by turns, its messages are the same.
         #[test]
-        fn messages_do_not_depend_on_cuts(
-            messages in proptest::collection::vec(("[a-c가나]{0,60}", any::<bool>(), 1_usize..40), 1..12),
-            cuts in proptest::collection::vec(1_usize..50, 1..8),
+        fn masking_twice_gives_the_payload(
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+            mask in any::<[u8; 4]>(),
         ) {
-            let mut wire = Vec::new();
-            for (text, deflated, piece) in &messages {
-                let payload = if *deflated { Deflate.message(text.as_bytes()) } else { text.clone().into_bytes() };
-                let pieces: Vec<&[u8]> = if payload.is_empty() { vec![&[]] } else { payload.chunks(*piece).collect() };
-                for (index, part) in pieces.iter().enumerate() {
-                    let opcode = if index == 0 { 0x01 } else { 0x00 };
-                    let last = if index + 1 == pieces.len() { 0x80 } else { 0 };
-                    let rsv = if *deflated && index == 0 { 0x40 } else { 0 };
-                    wire.extend(frame(opcode | last | rsv, part));
-                }
-            }
-            let expected: Vec<String> = messages.iter().map(|(text, ..)| format!("text {text}")).collect();
-            prop_assert_eq!(read(&mut decoder(1 << 20), &wire, &cuts).unwrap(), expected);
+            let mut out = Vec::new();
+            write(&mut out, Opcode::Binary, false, &payload, mask);
+            let masked = &out[out.len() - payload.len()..];
+            let plain: Vec<u8> = masked.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]).collect();
+            prop_assert_eq!(plain, payload);
         }
 
-        /// Nothing that a server sends makes it panic.
         #[test]
-        fn rubbish_is_told(rubbish in proptest::collection::vec(any::<u8>(), 1..300)) {
-            let _ = read(&mut decoder(1_000), &rubbish, &[13]);
+        fn no_bytes_are_too_wild(wire in prop::collection::vec(any::<u8>(), 0..12), deflate in any::<bool>()) {
+            if let Ok(Some((head, size))) = Head::read(&wire, deflate) {
+                prop_assert!(size <= wire.len() && (!head.compressed || deflate));
+            }
         }
     }
 }

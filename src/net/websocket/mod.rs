@@ -1,85 +1,102 @@
-//! WebSocket (RFC 6455) over a stamped socket: every message comes with the stamp of the read that completed it.
+//! WebSocket over a stamped socket (RFC 6455): every message comes with the stamp of the read that brought its last
+//! byte.
 //!
-//! Not a library's: tungstenite has no permessage-deflate, and what has it reads ahead of whoever asks for messages, so
-//! that a stamp could not be told. Deflate itself is flate2's.
+//! Framing of our own, because the stamp must be that read's, and a message that lies in one read is handed on where it
+//! lies. DEFLATE itself is zlib's, in Rust.
 
 mod deflate;
 mod frame;
 mod handshake;
+mod message;
+mod outbox;
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Uri};
-use tokio::io::AsyncWrite;
+use http::StatusCode;
+use tokio::io::AsyncRead;
 
-use self::deflate::Deflate;
-use self::frame::{Decoder, Opcode};
+use self::deflate::Inflater;
+use self::frame::Violation;
+pub use self::handshake::{Opening, UpgradeError};
+use self::message::Decoder;
+pub use self::message::Incoming;
+use self::outbox::Outbox;
+pub use self::outbox::Outgoing;
 use super::connect::{ConnectError, ConnectTimes, Endpoint, Stream};
-use super::http::{HttpConnection, HttpError, Progress};
-use super::http1::{classify, read_into_scratch};
+use super::http::{HttpConnection, HttpError, Progress, Upgraded};
+use super::http1::classify;
+use super::scratch::with_scratch;
 use super::socket::Traffic;
 use super::stamp::ReadStamp;
 use crate::clock::Nanos;
 
-pub use self::frame::Incoming;
-pub use self::handshake::UpgradeError;
-
-/// The most bytes of a refusal that are kept.
+/// The bytes that are read of what a server says when it refuses.
 const REFUSAL: usize = 16 << 10;
-/// The most bytes that may wait to be sent: a peer that takes nothing is not fed any more.
-const UNSENT: usize = 4 << 20;
+/// How long that may take: the status is known already, and worth more.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
-/// What a socket is opened with.
-pub struct Opening<'a> {
-    /// Path and query.
-    pub uri: Uri,
-    /// The headers of the request besides the handshake's own, the host among them.
-    pub headers: &'a HeaderMap,
-    /// The subprotocols that are offered.
-    pub subprotocols: &'a [String],
-    /// Whether permessage-deflate is offered.
-    pub deflate: bool,
-    /// The largest message that may come, in bytes, after inflating.
-    pub message_limit: usize,
+/// One open connection.
+pub struct WebSocket {
+    stream: Stream,
+    traffic: Rc<Traffic>,
+    /// Bytes of the newest read that were not used yet.
+    wire: Vec<u8>,
+    decoder: Decoder,
+    outbox: Outbox,
+    /// Whether nothing more is read: the server has closed, or the connection has failed.
+    over: bool,
+    subprotocol: Option<String>,
+    deflates: bool,
+    /// How long connecting took.
+    pub times: ConnectTimes,
 }
 
-/// Why a socket is not open.
+/// Why there is no WebSocket.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// It broke before the answer.
+    /// It broke before the answer was there.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The answer is not the upgrade that was asked for.
+    /// The answer is no upgrade, or not the one that was asked for.
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
 }
 
-/// What went wrong on an open socket.
+/// What went wrong on an open WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SocketError {
-    /// The connection ended without a close frame.
-    #[error("the connection was closed without a close frame")]
+    /// The connection has ended: without a close, or after one that [`Incoming::Close`] told.
+    #[error("the connection was closed")]
     Closed,
     /// Reset by the peer.
     #[error("the connection was reset")]
     Reset,
-    /// A message is larger than the limit.
+    /// A message is larger than was allowed, as it came or inflated.
     #[error("a message is larger than {limit} bytes")]
     TooLarge {
         /// The limit.
         limit: usize,
     },
-    /// Not WebSocket as the standard has it.
-    #[error("not WebSocket as the standard has it: {0}")]
+    /// Not WebSocket as the standard has it, or TLS broke off.
+    #[error("not WebSocket: {0}")]
     Protocol(String),
+}
+
+impl From<Violation> for SocketError {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::TooLarge { limit } => Self::TooLarge { limit },
+            other => Self::Protocol(other.to_string()),
+        }
+    }
 }
 
 impl From<HttpError> for SocketError {
@@ -92,80 +109,39 @@ impl From<HttpError> for SocketError {
     }
 }
 
-/// A message to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outgoing<'a> {
-    /// A text.
-    Text(&'a str),
-    /// Bytes.
-    Binary(&'a [u8]),
-    /// A ping, with at most 125 bytes.
-    Ping(&'a [u8]),
-    /// The answer to one, with its bytes.
-    Pong(&'a [u8]),
-    /// The end, with a code and a reason of at most 123 bytes.
-    Close(u16, &'a str),
-}
-
-/// An open socket.
-pub struct WebSocket {
-    stream: Stream,
-    traffic: Rc<Traffic>,
-    decoder: Decoder,
-    /// Bytes that were read and not used yet.
-    wire: Vec<u8>,
-    unsent: BytesMut,
-    /// Whether what is sent is deflated.
-    deflate: Option<Deflate>,
-    deflates: bool,
-    subprotocol: Option<String>,
-    /// Whether the end of a read can be seen in the bytes.
-    plain: bool,
-    /// How long connecting took.
-    pub times: ConnectTimes,
-}
-
 impl WebSocket {
-    /// Connects, asks for the upgrade and waits for the answer.
+    /// Connects, asks for the upgrade, and waits for the answer; sets no time limit but that of connecting. Box it:
+    /// it is done once, and its state would lie in every open stream otherwise.
     ///
     /// # Errors
-    /// What failed: the connection, HTTP, or the upgrade.
+    /// What failed: connecting, HTTP, or the upgrade itself.
     pub async fn open(endpoint: &Endpoint, opening: &Opening<'_>) -> Result<Self, OpenError> {
+        let key = handshake::key(outbox::random());
+        let request = handshake::request(opening, &key)?;
         let mut connection = HttpConnection::open_http1(endpoint).await?;
-        let key = handshake::key();
-        let mut request = Request::new(Bytes::new());
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() = opening.uri.clone();
-        request.headers_mut().clone_from(opening.headers);
-        handshake::ask(request.headers_mut(), &key, opening)?;
         let response = connection.send(&request).await?;
-        if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let text = beginning(&mut connection).await;
-            return Err(UpgradeError::Refused { status, headers: Box::new(headers), text }.into());
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let text = refusal(&mut connection).await;
+            return Err(UpgradeError::Refused { status: response.status(), text }.into());
         }
-        let agreed = handshake::check(&response, &key, opening)?;
-        let times = connection.times;
-        let Some((stream, traffic, wire)) = connection.into_stream() else {
+        let terms = handshake::check(&response, &key, opening)?;
+        let Some(Upgraded { stream, traffic, unsent, wire, times }) = connection.upgrade() else {
             return Err(UpgradeError::Malformed("an upgrade over HTTP/2".to_owned()).into());
         };
-        let deflates = agreed.deflate.is_some();
-        let (inflate, deflate) = agreed.deflate.map_or((None, None), |terms| terms.begin(opening.message_limit));
         Ok(Self {
-            plain: times.tls.is_none(),
             stream,
             traffic,
-            decoder: Decoder::new(opening.message_limit, inflate),
             wire,
-            unsent: BytesMut::new(),
-            deflate,
-            deflates,
-            subprotocol: agreed.subprotocol,
+            decoder: Decoder::new(opening.message_limit, terms.deflate.map(Inflater::new)),
+            outbox: Outbox::new(terms.deflate, unsent),
+            over: false,
+            subprotocol: terms.subprotocol,
+            deflates: terms.deflate.is_some(),
             times,
         })
     }
 
-    /// The subprotocol that was agreed on.
+    /// The subprotocol that the server chose of those offered.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
@@ -175,14 +151,15 @@ impl WebSocket {
         self.deflates
     }
 
-    /// What is sent next begins something: [`Self::sent_at`] tells of its first byte.
-    pub fn mark_send(&mut self) {
-        self.traffic.first_write.set(None);
-    }
-
-    /// When the first byte since [`Self::mark_send`] was handed to the socket.
+    /// When the first byte since [`Self::mark_send`] was handed to the socket; before any mark, the first of the
+    /// request for the upgrade.
     pub fn sent_at(&self) -> Option<Nanos> {
         self.traffic.first_write.get()
+    }
+
+    /// What is sent from now on is what [`Self::sent_at`] tells of. Call it right before queueing that.
+    pub fn mark_send(&mut self) {
+        self.traffic.first_write.set(None);
     }
 
     /// When the newest read arrived.
@@ -195,109 +172,115 @@ impl WebSocket {
         !self.wire.is_empty()
     }
 
-    /// Queues a message, which is written by [`Self::flush`] and by [`Self::poll_message`]. What a peer does not take
-    /// is not kept without end: then the message is dropped.
+    /// Queues a message; [`Self::poll_message`] and [`Self::flush`] write it. After a close, received or sent, it is
+    /// dropped.
     pub fn queue(&mut self, message: Outgoing<'_>) {
-        if self.unsent.len() > UNSENT {
-            return;
-        }
-        let (opcode, payload) = match message {
-            Outgoing::Text(text) => (Opcode::Text, text.as_bytes()),
-            Outgoing::Binary(bytes) => (Opcode::Binary, bytes),
-            Outgoing::Ping(bytes) => (Opcode::Ping, &bytes[..bytes.len().min(frame::CONTROL)]),
-            Outgoing::Pong(bytes) => (Opcode::Pong, &bytes[..bytes.len().min(frame::CONTROL)]),
-            Outgoing::Close(code, reason) => {
-                let reason = &reason.as_bytes()[..reason.floor_char_boundary(frame::CONTROL - 2)];
-                let payload = [&code.to_be_bytes(), reason].concat();
-                return frame::encode(&mut self.unsent, Opcode::Close, false, &payload);
-            }
-        };
-        match &mut self.deflate {
-            Some(deflate) if opcode.is_data() => {
-                frame::encode(&mut self.unsent, opcode, true, &deflate.message(payload));
-            }
-            _ => frame::encode(&mut self.unsent, opcode, false, payload),
-        }
+        self.outbox.queue(message);
     }
 
-    /// Writes what is queued.
+    /// Writes all that was queued.
     ///
     /// # Errors
-    /// What broke.
+    /// When the socket does not take it, or more was queued than may wait.
     pub async fn flush(&mut self) -> Result<(), SocketError> {
-        poll_fn(|cx| self.poll_write(cx)).await
+        poll_fn(|cx| self.outbox.poll_write(&mut self.stream, cx)).await;
+        self.outbox.failure().map_or(Ok(()), Err)
     }
 
-    /// Hands every message that has come to `take`, with the stamp of the read that completed it and the number of
-    /// bytes behind it in that read. Reads at most once; writes what is queued. Pings are told, not answered. Once
-    /// `take` has had enough, the rest waits for the next call.
+    /// Hands what has come to `take`, message by message, with the stamp of the read that brought its last byte and
+    /// how many bytes of that read come after it. Reads at most once, and writes what is queued. Once `take` has had
+    /// enough, the rest waits for the next call. A ping is answered, and told nevertheless: it is a sign of life.
     ///
-    /// The stamp's `whole` tells whether the read ended with the message.
+    /// The stamp is `whole` where the message ended the read of a socket without TLS, whatever its last byte was.
+    ///
+    /// # Errors
+    /// After one, nothing more comes; the server is told why, as far as it still reads. After a close that came, the
+    /// next call ends with [`SocketError::Closed`] once the answer is written.
     pub fn poll_message(
         &mut self,
         cx: &mut Context<'_>,
         mut take: impl FnMut(Incoming<'_>, ReadStamp, usize) -> ControlFlow<()>,
     ) -> Poll<Result<(), SocketError>> {
-        if !self.unsent.is_empty() {
-            // What cannot be written is told by reading.
-            let _ = self.poll_write(cx);
+        let written = self.outbox.poll_write(&mut self.stream, cx);
+        if let Some(error) = self.outbox.overflow() {
+            return Poll::Ready(Err(error));
+        }
+        if self.over {
+            ready!(written);
+            return Poll::Ready(Err(SocketError::Closed));
         }
         let waited = std::mem::take(&mut self.wire);
-        if !waited.is_empty() {
-            return Poll::Ready(self.feed(&waited, &mut take));
-        }
-        let read = ready!(read_into_scratch(
-            cx,
-            self,
-            |this| &mut this.stream,
-            |this, bytes| { if bytes.is_empty() { Err(SocketError::Closed) } else { this.feed(bytes, &mut take) } }
-        ));
-        Poll::Ready(read.unwrap_or_else(|error| Err(error.into())))
+        let fed = if waited.is_empty() {
+            ready!(with_scratch(|buffer| {
+                let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+                Poll::Ready(match read {
+                    Ok(()) if buffer.filled().is_empty() => Err(SocketError::Closed),
+                    Ok(()) => self.feed(buffer.filled(), &mut take),
+                    Err(error) => Err(classify(&error).into()),
+                })
+            }))
+        } else {
+            self.feed(&waited, &mut take)
+        };
+        self.over |= fed.is_err();
+        // Pongs, the answer to a close, or why the connection has failed.
+        let _ = self.outbox.poll_write(&mut self.stream, cx);
+        Poll::Ready(match fed {
+            Err(SocketError::Closed) => Err(self.outbox.failure().unwrap_or(SocketError::Closed)),
+            fed => fed,
+        })
     }
 
+    /// Takes what was read.
     fn feed(
         &mut self,
         bytes: &[u8],
         take: &mut impl FnMut(Incoming<'_>, ReadStamp, usize) -> ControlFlow<()>,
     ) -> Result<(), SocketError> {
-        let stamp = self.traffic.stamp.get();
-        let plain = self.plain;
-        let used = self
-            .decoder
-            .feed(bytes, |incoming, rest| take(incoming, ReadStamp { whole: plain && rest == 0, ..stamp }, rest))?;
-        self.wire.extend_from_slice(&bytes[used..]);
-        Ok(())
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        while !self.unsent.is_empty() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent)) {
-                Ok(0) => return Poll::Ready(Err(SocketError::Closed)),
-                Ok(count) => self.unsent.advance(count),
-                Err(error) => return Poll::Ready(Err(classify(&error).into())),
+        let (stamp, is_plain) = (self.stamp(), matches!(self.stream, Stream::Plain(_)));
+        let (outbox, over) = (&mut self.outbox, &mut self.over);
+        let fed = self.decoder.feed(bytes, |incoming, rest| {
+            match incoming {
+                Incoming::Ping(data) => outbox.pong(data),
+                Incoming::Close { code, .. } => {
+                    outbox.close(code, "");
+                    *over = true;
+                }
+                Incoming::Text(_) | Incoming::Binary(_) | Incoming::Pong(_) => {}
+            }
+            take(incoming, ReadStamp { whole: is_plain && rest == 0, ..stamp }, rest)
+        });
+        match fed {
+            Ok(_) if self.over => Ok(()),
+            Ok(used) => {
+                self.wire.extend_from_slice(&bytes[used..]);
+                Ok(())
+            }
+            Err(violation) => {
+                self.outbox.close(Some(violation.code()), &violation.to_string());
+                Err(violation.into())
             }
         }
-        // An idle socket keeps no buffer.
-        self.unsent = BytesMut::new();
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        Poll::Ready(flushed.map_err(|error| classify(&error).into()))
     }
 }
 
-/// The beginning of a refusal's body; what breaks it off is no matter here.
-async fn beginning(connection: &mut HttpConnection) -> String {
+/// The beginning of what a server says when it refuses an upgrade.
+async fn refusal(connection: &mut HttpConnection) -> String {
     let mut text = Vec::new();
-    while text.len() < REFUSAL {
-        let piece = poll_fn(|cx| {
-            connection.poll_body(cx, |data, _| {
-                text.extend_from_slice(data);
-                ControlFlow::Continue(())
-            })
-        });
-        if !matches!(piece.await, Ok(Progress::More)) {
-            break;
+    let read = async {
+        while text.len() < REFUSAL {
+            let piece = poll_fn(|cx| {
+                connection.poll_body(cx, |data, _| {
+                    text.extend_from_slice(data);
+                    ControlFlow::Continue(())
+                })
+            });
+            if !matches!(piece.await, Ok(Progress::More)) {
+                break;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(REFUSAL_TIME, read).await;
     text.truncate(REFUSAL);
     String::from_utf8_lossy(&text).into_owned()
 }
