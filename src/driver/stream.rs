@@ -13,7 +13,7 @@ use super::reply::Arrivals;
 use crate::clock::{self, Nanos};
 use crate::net::sse::{Decoder, Event};
 use crate::net::{HttpConnection, Progress, ReadStamp};
-use crate::record::Outcome;
+use crate::record::{Outcome, Step};
 use crate::scenario::{After, Disturb};
 
 /// How long the end of the body may take after the terminal event.
@@ -95,13 +95,15 @@ impl Pause {
 /// A stream that is being read.
 pub(super) struct Stream<R> {
     pub(super) reader: R,
+    /// When the connection was lost in whose place another is read, until the first event comes there.
+    pub(super) lost: Option<Nanos>,
     decoder: Decoder,
     arrivals: Arrivals,
 }
 
 impl<R: Reader> Stream<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self { reader, decoder: Decoder::default(), arrivals: Arrivals::default() }
+        Self { reader, lost: None, decoder: Decoder::default(), arrivals: Arrivals::default() }
     }
 
     /// The stream goes on, on another connection.
@@ -171,12 +173,13 @@ impl<R: Reader> Stream<R> {
             Some(left) => left,
             None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
         };
-        let (mut tokens, mut done, mut followed) = (0, false, false);
+        let (mut tokens, mut done, mut followed, mut any) = (0, false, false, false);
         let (reader, failed) = (&mut self.reader, &mut exchange.failed);
         let fed = self.decoder.feed(data, |event| {
             if done {
                 return;
             }
+            any = true;
             match reader.read(&event) {
                 Ok(Said::Tokens(more)) => {
                     tokens += more;
@@ -193,6 +196,9 @@ impl<R: Reader> Stream<R> {
                 }
             }
         });
+        if let Some(lost) = self.lost.take_if(|_| any) {
+            exchange.live.step(Step::Resume, Outcome::Completed, stamp.latest - lost);
+        }
         if tokens > 0 {
             self.arrivals.add(stamp, tokens, exchange.turn, exchange.live);
         }

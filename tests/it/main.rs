@@ -7,6 +7,7 @@ mod bad_input;
 mod books;
 mod calibrate;
 mod deployment;
+mod journey;
 mod judging;
 mod librechat;
 mod mock;

@@ -42,7 +42,15 @@ fn every_scenario_that_comes_with_the_tool_is_valid() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["ci-smoke", "embedded-demo", "librechat-tiers", "librechat-watched", "openai-endpoint"]);
+    let known = [
+        "browser-journey-librechat",
+        "ci-smoke",
+        "embedded-demo",
+        "librechat-tiers",
+        "librechat-watched",
+        "openai-endpoint",
+    ];
+    assert_eq!(names, known);
 }
 
 #[test]
