@@ -117,6 +117,17 @@ impl Archive {
         }
     }
 
+    /// What the API tells of a conversation of this user.
+    pub(crate) async fn find(&self, conversation: &str, user: &str) -> Result<Option<Value>, StoreError> {
+        match self {
+            Self::Memory(chats) => {
+                let chats = locked(chats);
+                Ok(chats.messages(conversation, user).map(|_| chats.shown(conversation)))
+            }
+            Self::Stored(mongo) => mongo.conversation(conversation, user).await,
+        }
+    }
+
     /// What the API tells of a turn's conversation.
     pub(crate) fn conversation(&self, exchange: &Exchange) -> Value {
         match self {
@@ -210,5 +221,14 @@ mod tests {
         let thread = archive.thread(&second, Vec::new());
         assert_eq!(thread.iter().map(|message| message.id.as_str()).collect::<String>(), "aq");
         assert_eq!(archive.conversation(&second)["user"], "u");
+    }
+
+    #[tokio::test]
+    async fn a_conversation_is_shown_to_its_user_alone() {
+        let archive = Archive::new(None);
+        archive.begin(&exchange(false, false));
+        assert_eq!(archive.find("c", "u").await.unwrap().unwrap()["conversationId"], "c");
+        assert_eq!(archive.find("c", "another").await.unwrap(), None);
+        assert_eq!(archive.find("none", "u").await.unwrap(), None);
     }
 }

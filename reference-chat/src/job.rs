@@ -54,7 +54,7 @@ pub(crate) enum Kind {
 pub(crate) enum From {
     /// The first one: everything that was sent before it came. Any further one: from now on.
     Beginning,
-    /// From now on, whoever it is: what was published before is lost, as over Redis.
+    /// From now on, whoever it is: what was published before is lost, as over Redis. Of what is over, the last event.
     Now,
     /// One frame with all that there is, then from now on.
     Sync,
@@ -150,6 +150,11 @@ impl Job {
         (state.question.clone(), state.answer_id.clone())
     }
 
+    /// What there is of the answer.
+    pub(crate) fn summary(&self) -> Value {
+        self.state().summary()
+    }
+
     /// Whether the last event was sent.
     pub(crate) fn has_ended(&self) -> bool {
         self.state().ended
@@ -168,11 +173,12 @@ impl Job {
         let grown = self.grown.subscribe();
         let mut state = self.state();
         let first = !std::mem::replace(&mut state.subscribed, true);
-        let now = state.frames.len();
+        // Whoever comes after the end is told of it.
+        let now = state.frames.len() - usize::from(state.ended);
         let (cursor, sync) = match from {
             From::Beginning if first => (0, None),
             From::Beginning | From::Now => (now, None),
-            From::Sync => (now, Some(sync(&state.text, &state.steps, &state.question, &state.answer_id))),
+            From::Sync => (now, Some(sync(&state.summary()))),
         };
         drop(state);
         let begin = (std::sync::Arc::clone(self), grown, cursor, sync);
@@ -202,21 +208,23 @@ impl State {
     fn push(&mut self, bytes: Bytes, kind: Kind) {
         self.frames.push(Frame { bytes, kind });
     }
+
+    fn summary(&self) -> Value {
+        summary(&self.text, &self.steps, &self.question, &self.answer_id)
+    }
+}
+
+/// What there is of an answer, for whoever takes it up again.
+pub(crate) fn summary(text: &str, steps: &[Value], question: &Value, answer_id: &str) -> Value {
+    let content = if text.is_empty() { Vec::new() } else { vec![json!({ "type": "text", "text": text })] };
+    json!({
+        "runSteps": steps, "aggregatedContent": content, "userMessage": question, "responseMessageId": answer_id,
+    })
 }
 
 /// What `?resume=true` is told first.
-pub(crate) fn sync(text: &str, steps: &[Value], question: &Value, answer_id: &str) -> Bytes {
-    let content = if text.is_empty() { Vec::new() } else { vec![json!({ "type": "text", "text": text })] };
-    frame(&json!({
-        "sync": true,
-        "resumeState": {
-            "runSteps": steps,
-            "aggregatedContent": content,
-            "userMessage": question,
-            "responseMessageId": answer_id,
-        },
-        "pendingEvents": [],
-    }))
+pub(crate) fn sync(summary: &Value) -> Bytes {
+    frame(&json!({ "sync": true, "resumeState": summary, "pendingEvents": [] }))
 }
 
 #[cfg(test)]
@@ -253,5 +261,10 @@ mod tests {
         let resumed = texts(resumed);
         assert_eq!(resumed.len(), 3);
         assert!(resumed[0].contains(r#""text":" one""#) && resumed[0].contains(r#""sync":true"#));
+        // After the end everybody is told of it, and who takes it up again of the whole answer before.
+        assert!(texts(job.subscribe(From::Now)).concat().contains(r#""final":true"#));
+        let over = texts(job.subscribe(From::Sync));
+        assert_eq!(over.len(), 2);
+        assert!(over[0].contains(r#" one \"two\""#) && over[1].contains(r#""final":true"#), "{over:?}");
     }
 }

@@ -27,10 +27,10 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// A bearer token was renewed, or not.
-    pub(super) fn renewed(self, outcome: Outcome, took: Nanos) {
+    /// Something that is no turn was done as part of it, or failed.
+    pub(super) fn step(self, step: Step, outcome: Outcome, took: Nanos) {
         if let Some((recorder, _)) = self.0 {
-            recorder.borrow_mut().step(Step::Renewal, outcome, took, "");
+            recorder.borrow_mut().step(step, outcome, took, "");
         }
     }
 

@@ -136,13 +136,8 @@ impl Driver {
     /// With another driver's session.
     pub async fn act(&self, act: Act, session: &mut Session, visit: &mut Turn) -> bool {
         match (self, session) {
-            (Self::LibreChat(driver), Session::LibreChat(session)) => match act {
-                Act::Page => {
-                    driver.load_page(session, visit).await;
-                    true
-                }
-                Act::Login | Act::History | Act::Leave => false,
-            },
+            // Boxed: it is rare, and would lie in every user's task otherwise.
+            (Self::LibreChat(driver), Session::LibreChat(session)) => Box::pin(driver.act(act, session, visit)).await,
             (Self::OpenAi(_), Session::OpenAi(session)) => {
                 if act == Act::Leave {
                     *session = openai::Session::default();

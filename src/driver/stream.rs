@@ -13,7 +13,7 @@ use super::reply::Arrivals;
 use crate::clock::{self, Nanos};
 use crate::net::sse::{self, Event, TooLarge};
 use crate::net::{HttpConnection, Progress, ReadStamp, lines};
-use crate::record::Outcome;
+use crate::record::{Outcome, Step};
 use crate::scenario::{After, Disturb, Framing};
 
 /// How long the end of the body may take after the terminal event.
@@ -128,6 +128,8 @@ impl Framed {
 pub(super) struct Stream<R> {
     pub(super) reader: R,
     framed: Framed,
+    /// When the connection was lost in whose place another is read, until the first event comes there.
+    pub(super) lost: Option<Nanos>,
     arrivals: Arrivals,
 }
 
@@ -142,7 +144,7 @@ impl<R: Reader> Stream<R> {
             Framing::Sse => Framed::Sse(sse::Decoder::default()),
             Framing::Lines => Framed::Lines(lines::Decoder::default()),
         };
-        Self { reader, framed, arrivals: Arrivals::default() }
+        Self { reader, framed, lost: None, arrivals: Arrivals::default() }
     }
 
     /// The stream goes on, on another connection.
@@ -235,12 +237,13 @@ impl<R: Reader> Stream<R> {
             Some(left) => left,
             None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
         };
-        let (mut tokens, mut done, mut followed) = (0, false, false);
+        let (mut tokens, mut done, mut followed, mut any) = (0, false, false, false);
         let (reader, failed) = (&mut self.reader, &mut exchange.failed);
         let read = |event: Event<'_>| {
             if done {
                 return;
             }
+            any = true;
             match reader.read(&event) {
                 Ok(Said::Tokens(more)) => {
                     tokens += more;
@@ -264,6 +267,9 @@ impl<R: Reader> Stream<R> {
                 Ok(())
             }
         };
+        if let Some(lost) = self.lost.take_if(|_| any) {
+            exchange.live.step(Step::Resume, Outcome::Completed, stamp.latest - lost);
+        }
         if tokens > 0 {
             self.arrivals.add(stamp, tokens, exchange.turn, exchange.live);
         }

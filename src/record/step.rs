@@ -21,15 +21,19 @@ pub enum Step {
     Registration,
     /// The user is let in, before the first tier.
     Login,
-    /// The calls of a client that is opened, before the first turn.
+    /// The calls of a client that is opened, before the first turn or again in the middle of one: from the first to
+    /// the end of the last.
     PageLoad,
     /// A bearer token is renewed in the middle of the run, as part of a turn.
     Renewal,
     /// Earlier conversations are read.
     History,
-    /// A turn is cancelled: from the cancel to the turn's end.
+    /// A turn is cancelled: from the cancel's sending to the turn's end.
     Cancel,
-    /// A reply whose connection was lost is taken up again: from the loss to the first that comes.
+    /// A reply whose connection was lost, or whose page was loaded again, is taken up: from the loss, or the end of the
+    /// page load, to the first event that comes on the new connection. The client's own pauses before it tries are in
+    /// it: with LibreChat 200 ms before the first, and none after a page load. Where the reply ended meanwhile it is up
+    /// to when it was read from its conversation.
     Resume,
     /// The user leaves.
     Leave,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use capacity_check::driver::Prompt;
+use capacity_check::driver::{Act, Prompt};
 use capacity_check::record::Outcome;
 use capacity_check::scenario::{Disturbance, Framing, ReplyRules, RequestPlan, Resume, Site, SsePlan, TokenAt};
 use http::Method;
@@ -331,22 +331,22 @@ fn a_site_is_visited_and_a_refused_token_renewed() {
     runtime().block_on(async {
         let mut session = driver.session(0);
         let mut visit = new_turn();
-        assert!(driver.arrive(&mut session, &mut visit).await);
+        assert!(driver.act(Act::Page, &mut session, &mut visit).await);
         assert_eq!(visit.outcome, Outcome::Completed, "{}", visit.detail);
         let mut visit = new_turn();
-        assert!(driver.login(&mut session, &mut visit).await && visit.outcome == Outcome::Completed);
+        assert!(driver.act(Act::Login, &mut session, &mut visit).await && visit.outcome == Outcome::Completed);
         for (renewed, number) in [(false, 0), (true, 1)] {
             let turn = say(&driver, &mut session, hello()).await;
             assert_eq!((turn.outcome, turn.renewal > 0), (Outcome::Completed, renewed), "{number}: {}", turn.detail);
         }
         let mut visit = new_turn();
-        assert!(driver.history(&mut session, &mut visit).await && visit.outcome == Outcome::Completed);
+        assert!(driver.act(Act::History, &mut session, &mut visit).await && visit.outcome == Outcome::Completed);
         let mut visit = new_turn();
-        assert!(driver.history(&mut session, &mut visit).await);
+        assert!(driver.act(Act::History, &mut session, &mut visit).await);
         assert_eq!(visit.outcome, Outcome::HttpServer(500));
         assert!(visit.detail.contains("[redacted]") && !visit.detail.contains("token-1"), "{}", visit.detail);
         let mut visit = new_turn();
-        assert!(driver.leave(&mut session, &mut visit).await && visit.outcome == Outcome::Completed);
+        assert!(driver.act(Act::Leave, &mut session, &mut visit).await && visit.outcome == Outcome::Completed);
         // Who comes again is let in again.
         let turn = say(&driver, &mut session, hello()).await;
         assert!(turn.outcome == Outcome::Completed && turn.renewal > 0 && turn.connect.is_some(), "{}", turn.detail);
@@ -389,7 +389,7 @@ fn a_page_is_loaded_over_six_connections_of_which_one_is_kept() {
         let mut session = driver.session(0);
         for _ in 0..2 {
             let mut visit = new_turn();
-            assert!(driver.arrive(&mut session, &mut visit).await);
+            assert!(driver.act(Act::Page, &mut session, &mut visit).await);
             assert_eq!((visit.outcome, visit.connect.is_some()), (Outcome::Completed, true), "{}", visit.detail);
         }
     });

@@ -59,7 +59,7 @@ fn both_wire_versions_give_every_token_and_go_on() {
 }
 
 /// A request with a minted token and a browser's name.
-fn signed(base: &str, user: u32, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(crate) fn signed(base: &str, user: u32, method: &str, path: &str, body: &str) -> (u16, String) {
     signed_until(base, user, u64::MAX, method, path, body)
 }
 

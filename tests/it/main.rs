@@ -11,6 +11,7 @@ mod deflate;
 mod deployment;
 mod described;
 mod http2;
+mod journey;
 mod judging;
 mod librechat;
 mod mock;

@@ -44,6 +44,7 @@ fn every_scenario_that_comes_with_the_tool_is_valid() {
     names.sort();
     let all = [
         "anthropic-messages",
+        "browser-journey-librechat",
         "ci-smoke",
         "embedded-demo",
         "librechat-tiers",

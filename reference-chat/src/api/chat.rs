@@ -20,7 +20,7 @@ use crate::app::{App, Full, Open};
 use crate::archive::Exchange;
 use crate::chats::{Message, NO_PARENT};
 use crate::generation::{self, Turn, question};
-use crate::job::{From, Job, frame};
+use crate::job::{From, Job, frame, sync};
 use crate::limits::{Limiter, Standing, Violation, Who};
 use crate::store::StoreError;
 use crate::store::commands::Redis;
@@ -279,6 +279,7 @@ async fn elsewhere(
         return Ok(Some(not_yours()));
     }
     let summary = if resume { Some(redis.summary(id).await?) } else { None };
+    let summary = summary.map(|(told, summary)| (told, sync(&summary)));
     Ok(Some(sse(streamed(app, relayed(listening, summary)))))
 }
 
@@ -293,6 +294,35 @@ pub(crate) async fn active(State(app): State<Arc<App>>, caller: Caller) -> Resul
         }
     };
     Ok(Json(json!({ "activeJobIds": ids })))
+}
+
+/// `GET /api/agents/chat/status/ID`: what a page asks that is loaded in the middle of a turn.
+pub(crate) async fn status(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, StoreError> {
+    let here = app.jobs().get(&id).cloned();
+    let running = match (&here, &app.stores.redis) {
+        (Some(job), _) if !job.has_ended() => Some((job.user.clone(), job.summary())),
+        (_, Some(redis)) => match redis.find(&id).await? {
+            Some(job) if job.running => Some((job.user, redis.summary(&id).await?.1)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let active = running.is_some();
+    // One that has ended is told of as long as it is kept.
+    let known = running.or_else(|| here.map(|job| (job.user.clone(), job.summary())));
+    let Some((user, summary)) = known else { return Ok(Json(json!({ "active": false })).into_response()) };
+    if user != caller.0.id {
+        return Ok(not_yours());
+    }
+    let body = json!({
+        "active": active, "streamId": id, "status": if active { "running" } else { "complete" },
+        "aggregatedContent": summary["aggregatedContent"], "resumeState": summary,
+    });
+    Ok(Json(body).into_response())
 }
 
 #[derive(Deserialize)]

@@ -31,6 +31,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/files", get(pages::files))
         .route("/api/agents/chat/active", get(chat::active))
         .route("/api/agents/chat/abort", post(chat::abort))
+        .route("/api/agents/chat/status/{id}", get(chat::status))
         .route("/api/agents/chat/stream/{id}", get(chat::stream))
         .route("/api/agents/chat/{endpoint}", post(chat::start))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), chat::browsers_only));
@@ -50,6 +51,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/models", get(pages::models))
         .route("/api/roles/{role}", get(pages::role))
         .route("/api/convos", get(pages::convos))
+        .route("/api/convos/{id}", get(pages::convo))
         .route("/api/convos/gen_title/{id}", get(pages::title))
         .route("/api/messages/{id}", get(pages::messages))
         .route("/api/search/enable", get(pages::search))

@@ -59,6 +59,16 @@ pub(crate) async fn convos(State(app): State<Arc<App>>, caller: Caller) -> Resul
     Ok(Json(json!({ "conversations": app.archive.page(&caller.0.id).await?, "nextCursor": null })))
 }
 
+/// `GET /api/convos/ID`.
+pub(crate) async fn convo(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, StoreError> {
+    let found = app.archive.find(&id, &caller.0.id).await?;
+    Ok(found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |found| Json(found).into_response()))
+}
+
 /// `GET /api/convos/gen_title/ID`: titles are off.
 pub(crate) async fn title(_: Caller) -> Response {
     message(StatusCode::NOT_FOUND, "Title not found or method not implemented for the conversation's endpoint")

@@ -129,12 +129,13 @@ impl Mongo {
     /// The newest conversations of a user, as the API tells them.
     pub(crate) async fn page(&self, user: &str) -> Result<Vec<Value>, StoreError> {
         let found = self.all("conversations", doc! { "user": user }, doc! { "updatedAt": -1 }, PAGE).await?;
-        let one = |found: &Document| {
-            let time = |field: &str| found.get_datetime(field).map_or(SystemTime::UNIX_EPOCH, |at| at.to_system_time());
-            let text = |field: &str| found.get_str(field).unwrap_or_default();
-            shown(text("conversationId"), user, text("model"), time("createdAt"), time("updatedAt"))
-        };
-        Ok(found.iter().map(one).collect())
+        Ok(found.iter().map(|found| conversation_of(found, user)).collect())
+    }
+
+    /// A conversation of a user, as the API tells it.
+    pub(crate) async fn conversation(&self, conversation: &str, user: &str) -> Result<Option<Value>, StoreError> {
+        let found = self.one("conversations", doc! { "conversationId": conversation, "user": user }).await?;
+        Ok(found.map(|found| conversation_of(&found, user)))
     }
 
     /// One of a turn's operations that read; gives the thread where it is one.
@@ -246,6 +247,12 @@ fn user_of(found: &Document) -> User {
         password: found.get_str("password").ok().map(str::to_owned),
         admin: text("role") == "ADMIN",
     }
+}
+
+fn conversation_of(found: &Document, user: &str) -> Value {
+    let time = |field: &str| found.get_datetime(field).map_or(SystemTime::UNIX_EPOCH, |at| at.to_system_time());
+    let text = |field: &str| found.get_str(field).unwrap_or_default();
+    shown(text("conversationId"), user, text("model"), time("createdAt"), time("updatedAt"))
 }
 
 /// A message's parts, as LibreChat keeps an answer; a question has none.

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::StoreError;
 use super::commands::Redis;
 use super::hub::Listening;
-use crate::job::{Frame, Job, Kind, sync};
+use crate::job::{Frame, Job, Kind, summary};
 use crate::jwt::unix_seconds;
 
 /// How long the keys of a running stream live without a change.
@@ -119,8 +119,8 @@ impl Redis {
         self.hub.listen(self.stream_key(id, "events")).await
     }
 
-    /// The first frame of a resumed stream, and the number of the newest that is told in it.
-    pub(crate) async fn summary(&self, id: &str) -> Result<(u64, Bytes), StoreError> {
+    /// What there is of a stream's answer, and the number of the newest frame that is told in it.
+    pub(crate) async fn summary(&self, id: &str) -> Result<(u64, Value), StoreError> {
         let mut ask = redis::pipe();
         ask.cmd("XRANGE").arg(self.stream_key(id, "chunks")).arg("-").arg("+");
         ask.cmd("LRANGE").arg(self.stream_key(id, "runsteps")).arg(0).arg(-1);
@@ -134,7 +134,7 @@ impl Redis {
         let newest = chunks.last().and_then(|(id, _)| id.split_once('-')?.0.parse().ok()).unwrap_or(0);
         let steps: Vec<Value> = steps.iter().filter_map(|step| Some(read(step)?["data"].clone())).collect();
         let question = question.as_deref().and_then(read).unwrap_or_default();
-        Ok((newest, sync(&text, &steps, &question, &answer.unwrap_or_default())))
+        Ok((newest, summary(&text, &steps, &question, &answer.unwrap_or_default())))
     }
 
     /// The running jobs of a user, wherever they are generated.

@@ -14,7 +14,7 @@ use crate::clock::{self, Nanos};
 use crate::driver::Live;
 use crate::driver::exchange::{Exchange, Failure, finish};
 use crate::net::HttpConnection;
-use crate::record::{Outcome, Turn};
+use crate::record::{Outcome, Step, Turn};
 use crate::scenario::{RequestPlan, Site};
 use crate::secret::Secret;
 
@@ -126,7 +126,7 @@ impl Deployment {
         let took = clock::monotonic() - began;
         exchange.turn.renewal += took;
         let outcome = done.as_ref().map_or_else(|failure| failure.outcome, |()| Outcome::Completed);
-        exchange.live.renewed(outcome, took);
+        exchange.live.step(Step::Renewal, outcome, took);
         done
     }
 

@@ -14,7 +14,7 @@ use crate::account::{Credentials, local_part};
 use crate::driver::Live;
 use crate::driver::exchange::{Call, ERROR_BODY, Exchange, Failure, finish, uri, usable};
 use crate::net::HttpConnection;
-use crate::record::{Outcome, Turn};
+use crate::record::{Outcome, Step, Turn};
 use crate::secret::Secret;
 
 /// A bearer token that ends sooner than this after the longest turn is renewed before it is used.
@@ -123,7 +123,7 @@ impl LibreChat {
         let outcome = done.as_ref().map_or_else(|failure| failure.outcome, |()| Outcome::Completed);
         // A token that is minted here costs the deployment nothing.
         if self.accounts[session.account].credentials.asks() {
-            exchange.live.renewed(outcome, took);
+            exchange.live.step(Step::Renewal, outcome, took);
         }
         done
     }
@@ -153,18 +153,25 @@ impl LibreChat {
                 }
                 self.refresh(session, exchange).await
             }
-            Credentials::Password { email, password } => {
+            Credentials::Password { .. } => {
                 if !session.tokens.cookies.is_empty() && self.refresh(session, exchange).await.is_ok() {
                     return Ok(());
                 }
-                let who = json!({ "email": email, "password": password.expose() });
-                let kept = session.connection.take();
-                let (connection, headers, body) =
-                    self.post(kept, &self.headers, "/api/auth/login", &who, exchange).await?;
-                session.connection = usable(connection);
-                self.welcome(session, Tokens::default(), &headers, &body)
+                self.log_in(session, exchange).await
             }
         }
+    }
+
+    /// Lets a user in by password; what it held before is forgotten.
+    pub(super) async fn log_in(&self, session: &mut Session, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        let Credentials::Password { email, password } = &self.accounts[session.account].credentials else {
+            return Err(Failure::new(Outcome::Unauthorized, "the account has no password"));
+        };
+        let who = json!({ "email": email, "password": password.expose() });
+        let kept = session.connection.take();
+        let (connection, headers, body) = self.post(kept, &self.headers, "/api/auth/login", &who, exchange).await?;
+        session.connection = usable(connection);
+        self.welcome(session, Tokens::default(), &headers, &body)
     }
 
     /// Renews by cookies; the server rotates them.

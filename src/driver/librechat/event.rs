@@ -234,18 +234,45 @@ fn ending(frame: &Frame<'_>) -> Result<Ending, Failure> {
     let missing = |why: String| Failure::new(Outcome::Protocol, format!("a `final` event without its answer: {why}"));
     let message = frame.response_message.ok_or_else(|| missing("no responseMessage".to_owned()))?;
     let message: Message<'_> = serde_json::from_str(message.get()).map_err(|error| missing(error.to_string()))?;
-    let parts = message.content.unwrap_or_default();
-    let mut text: String = parts.iter().filter_map(Part::text).collect();
-    if text.is_empty() {
-        text = message.text.as_deref().unwrap_or_default().to_owned();
+    Ok(Ending::of(&message, frame.aborted))
+}
+
+/// What became of a reply that ended while nobody listened: the answer to the newest question whose parent is this
+/// one, among all messages of its conversation.
+pub(super) fn kept(messages: &[u8], parent: &str) -> Result<Ending, Failure> {
+    let messages: Vec<Message<'_>> = serde_json::from_slice(messages)
+        .map_err(|error| Failure::new(Outcome::Protocol, format!("no list of messages: {error}")))?;
+    let newest = |by_user: bool, parent: &str| {
+        messages.iter().rev().find(|message| {
+            message.is_created_by_user.unwrap_or_default() == by_user
+                && message.parent_message_id.as_deref() == Some(parent)
+        })
+    };
+    let question = newest(true, parent).and_then(|question| question.message_id.as_deref());
+    let missing = |what: &str| Failure::new(Outcome::Truncated, format!("over when it was taken up again, {what}"));
+    let answer = question.and_then(|question| newest(false, question));
+    let answer = answer.ok_or_else(|| missing("and not in its conversation"))?;
+    if answer.unfinished == Some(true) {
+        return Err(missing("and kept unfinished"));
     }
-    let error = parts.iter().find(|part| part.kind.as_deref() == Some("error"));
-    Ok(Ending {
-        message_id: message.message_id.as_deref().unwrap_or_default().to_owned(),
-        text,
-        error: error.map(|part| part.error.map_or_else(|| "an error without a text".to_owned(), plain)),
-        aborted: frame.aborted,
-    })
+    Ok(Ending::of(answer, false))
+}
+
+impl Ending {
+    fn of(message: &Message<'_>, aborted: bool) -> Self {
+        let parts = message.content.as_deref().unwrap_or_default();
+        let mut text: String = parts.iter().filter_map(Part::text).collect();
+        if text.is_empty() {
+            text = message.text.as_deref().unwrap_or_default().to_owned();
+        }
+        let error = parts.iter().find(|part| part.kind.as_deref() == Some("error"));
+        Self {
+            message_id: message.message_id.as_deref().unwrap_or_default().to_owned(),
+            text,
+            error: error.map(|part| part.error.map_or_else(|| "an error without a text".to_owned(), plain)),
+            aborted,
+        }
+    }
 }
 
 /// A JSON text as itself, anything else as JSON.
@@ -316,7 +343,13 @@ struct Message<'a> {
     #[serde(borrow, default)]
     message_id: Option<Text<'a>>,
     #[serde(borrow, default)]
+    parent_message_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
     conversation_id: Option<Text<'a>>,
+    #[serde(default)]
+    is_created_by_user: Option<bool>,
+    #[serde(default)]
+    unfinished: Option<bool>,
     #[serde(borrow, default)]
     text: Option<Text<'a>>,
     #[serde(borrow, default)]

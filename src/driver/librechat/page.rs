@@ -1,28 +1,15 @@
-//! What the web client loads before the first turn, and what it finds there: endpoints and models.
+//! Reading what the deployment shows, and what is found there: endpoints and models.
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value};
 
-use super::{LibreChat, Session};
+use super::LibreChat;
 use crate::driver::Live;
-use crate::driver::exchange::{Call, Exchange, Failure, finish, uri, usable};
+use crate::driver::exchange::{Call, Exchange, Failure, uri, usable};
+use crate::net::HttpConnection;
 use crate::record::{Outcome, Turn};
 
-/// The calls of a page load, after the refresh, in the order of the web client. It makes some of
-/// them at once; here they come one after the other on one connection, which is the same work.
-const CALLS: [&str; 10] = [
-    "/api/config",
-    "/api/user",
-    "/api/endpoints",
-    "/api/models",
-    "/api/roles/USER",
-    "/api/convos?sortBy=updatedAt&sortDirection=desc",
-    "/api/files",
-    "/api/agents/chat/active",
-    "/api/user/terms",
-    "/api/search/enable",
-];
 /// The longest that an answer may be.
 const ANSWER: usize = 8 << 20;
 
@@ -36,41 +23,24 @@ pub struct Offer {
 }
 
 impl LibreChat {
-    /// Loads the page, into `visit`.
-    pub(in crate::driver) async fn load_page(&self, session: &mut Session, visit: &mut Turn) {
-        let mut exchange = Exchange::new(&self.limits, visit, Live::nobody());
-        let done = self.load(session, &mut exchange).await;
-        finish(done, visit, &self.secrets_of(session));
-    }
-
-    async fn load(&self, session: &mut Session, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        match self.refresh(session, exchange).await {
-            Ok(()) => {}
-            // Without a cookie, as with a minted token, the answer is 200 and says so: the call was made.
-            Err(failure) if failure.outcome == Outcome::Unauthorized => {
-                self.keep_fresh(session, exchange).await?;
-            }
-            Err(failure) => return Err(failure),
-        }
-        for path in CALLS {
-            self.get(session, path, exchange).await?;
-        }
-        Ok(())
-    }
-
-    /// Gets one answer whole; any status but 200 is a failure.
-    async fn get(&self, session: &mut Session, path: &str, exchange: &mut Exchange<'_>) -> Result<Vec<u8>, Failure> {
-        let call =
-            Call { method: Method::GET, uri: uri(&self.path(path))?, headers: &session.headers, body: Bytes::new() };
-        let (mut connection, response) = exchange.call(&self.endpoint, session.connection.take(), &call).await?;
+    /// Gets one answer whole, on the kept connection or a new one that is kept then; any status but 200 is a failure.
+    pub(super) async fn get(
+        &self,
+        kept: &mut Option<HttpConnection>,
+        headers: &HeaderMap,
+        path: &str,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Vec<u8>, Failure> {
+        let call = Call { method: Method::GET, uri: uri(&self.path(path))?, headers, body: Bytes::new() };
+        let (mut connection, response) = exchange.call(&self.endpoint, kept.take(), &call).await?;
         if response.status() != StatusCode::OK {
             let mut failure = self.refused(connection, response, exchange).await;
             failure.detail = format!("GET {path}: {}", failure.detail);
-            session.connection = failure.connection.take().map(|connection| *connection);
+            *kept = failure.connection.take().map(|connection| *connection);
             return Err(failure);
         }
         let body = exchange.read_body(&mut connection, ANSWER, true).await?;
-        session.connection = usable(connection);
+        *kept = usable(connection);
         Ok(body)
     }
 
@@ -85,8 +55,9 @@ impl LibreChat {
         let mut session = self.session(user);
         let mut exchange = Exchange::new(&self.limits, &mut visit, Live::nobody());
         let mut answers = async || -> Result<(Vec<u8>, Vec<u8>), Failure> {
-            let endpoints = self.get(&mut session, "/api/endpoints", &mut exchange).await?;
-            let models = self.get(&mut session, "/api/models", &mut exchange).await?;
+            let (kept, headers) = (&mut session.connection, &session.headers);
+            let endpoints = self.get(kept, headers, "/api/endpoints", &mut exchange).await?;
+            let models = self.get(kept, headers, "/api/models", &mut exchange).await?;
             Ok((endpoints, models))
         };
         let answers = answers().await;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Reply, refusal};
-use super::verdict;
+use super::event::{Reply, kept, refusal};
+use super::turn::verdict;
 use crate::driver::Prompt;
 use crate::driver::stream::{Reader, Said};
 use crate::net::sse::Decoder;
@@ -160,6 +160,33 @@ fn a_resumed_stream_goes_on_where_it_broke_off() {
     let after = [sync(&delta("d ")), event(&delta("e ")), event(last)].concat();
     let (outcome, tokens, text) = replay([before.as_bytes(), after.as_bytes()], false);
     assert_eq!((outcome, tokens, text.as_str()), (Outcome::Completed, 5, "a b c d e "));
+}
+
+#[test]
+fn a_reply_that_is_over_is_read_from_its_conversation() {
+    let said = |id: &str, parent: &str, by_user: bool, more: &str| {
+        format!(r#"{{"messageId":"{id}","parentMessageId":"{parent}","isCreatedByUser":{by_user},"text":""{more}}}"#)
+    };
+    let text = |text: &str| format!(r#","content":[{{"type":"text","text":"{text}"}}]"#);
+    let earlier = [said("q1", "none", true, r#","content":null"#), said("a1", "q1", false, &text("one"))];
+    let read = |more: &[String], parent: &str| {
+        let all = format!("[{}]", [&earlier[..], more].concat().join(","));
+        kept(all.as_bytes(), parent).map(|ending| (ending.message_id, ending.text, ending.error)).map_err(|f| f.outcome)
+    };
+    let whole = |id: &str, text: &str| Ok((id.to_owned(), text.to_owned(), None));
+    assert_eq!(read(&[], "none"), whole("a1", "one"));
+    let question = said("q2", "a1", true, "");
+    assert_eq!(read(&[question.clone(), said("a2", "q2", false, &text("two"))], "a1"), whole("a2", "two"));
+    // Not there yet, not all of it, broken.
+    assert_eq!(read(&[], "a1"), Err(Outcome::Truncated));
+    assert_eq!(read(std::slice::from_ref(&question), "a1"), Err(Outcome::Truncated));
+    let unfinished = format!(r#"{},"unfinished":true"#, text("tw"));
+    assert_eq!(read(&[question.clone(), said("a2", "q2", false, &unfinished)], "a1"), Err(Outcome::Truncated));
+    let broken = said("a2", "q2", false, r#","content":[{"type":"error","error":"no"}]"#);
+    assert_eq!(read(&[question, broken], "a1"), Ok(("a2".to_owned(), String::new(), Some("no".to_owned()))));
+    for hostile in [&b"<html>"[..], b"{}", b"[7]"] {
+        assert_eq!(kept(hostile, "none").map_err(|failure| failure.outcome), Err(Outcome::Protocol));
+    }
 }
 
 #[test]

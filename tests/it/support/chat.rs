@@ -122,6 +122,7 @@ pub(crate) fn hello() -> Prompt {
 /// A proxy that cuts streams, or holds their requests back.
 pub(crate) struct Proxy {
     pub(crate) base: String,
+    connections: Arc<AtomicUsize>,
 }
 
 /// What a proxy does.
@@ -139,8 +140,11 @@ impl Proxy {
         let listener = listen();
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let cuts = Arc::new(AtomicUsize::new(harm.cut.map_or(0, |(_, often)| often)));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::Relaxed);
                 let Ok(server) = TcpStream::connect(target) else { continue };
                 let (from_client, to_client) = (client.try_clone().expect("a clone"), client);
                 let (from_server, to_server) = (server.try_clone().expect("a clone"), server);
@@ -149,7 +153,12 @@ impl Proxy {
                 std::thread::spawn(move || answer(from_server, to_client, harm.cut.map(|(after, _)| after), &cuts));
             }
         });
-        Self { base }
+        Self { base, connections }
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
