@@ -9,6 +9,7 @@ pub mod openai;
 mod reply;
 mod stream;
 mod watchdog;
+pub mod websocket;
 
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub enum Driver {
     OpenAi(openai::OpenAi),
     /// LibreChat's web API.
     LibreChat(librechat::LibreChat),
+    /// WebSocket, as a scenario describes it.
+    WebSocket(websocket::WebSocketChat),
 }
 
 /// What one virtual user keeps between turns.
@@ -58,6 +61,8 @@ pub enum Session {
     OpenAi(openai::Session),
     /// With [`Driver::LibreChat`].
     LibreChat(librechat::Session),
+    /// With [`Driver::WebSocket`].
+    WebSocket(websocket::Session),
 }
 
 /// What a user does besides turns.
@@ -115,6 +120,7 @@ impl Driver {
         match self {
             Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
             Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
+            Self::WebSocket(driver) => Session::WebSocket(driver.session(user)),
         }
     }
 
@@ -137,14 +143,19 @@ impl Driver {
                 }
                 false
             }
+            (Self::WebSocket(driver), Session::WebSocket(session)) => match act {
+                Act::Page => driver.arrive(session, visit).await,
+                Act::Login | Act::History | Act::Leave => false,
+            },
             _ => unreachable!("a session is its driver's"),
         }
     }
 
     /// What a client does while its user does nothing, such as answering pings. Never ends; may be dropped at any time.
     pub async fn idle(&self, session: &mut Session) {
-        match session {
-            Session::OpenAi(_) | Session::LibreChat(_) => std::future::pending().await,
+        match (self, session) {
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.idle(session).await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -157,6 +168,7 @@ impl Driver {
         match (self, session) {
             (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.turn(session, prompt, turn, live).await,
             _ => unreachable!("a session is its driver's"),
         }
     }

@@ -28,6 +28,8 @@ pub(super) enum Said {
     Done(u64),
     /// Anything else: a role, usage, a step.
     Other,
+    /// Nothing but that the other side is there.
+    Heartbeat,
 }
 
 /// How a protocol's events are read.
@@ -186,7 +188,7 @@ impl<R: Reader> Stream<R> {
                     tokens += more;
                     done = true;
                 }
-                Ok(Said::Other) => {}
+                Ok(Said::Other | Said::Heartbeat) => {}
                 Err(failure) => {
                     failed.get_or_insert(failure);
                     done |= R::ERROR_ENDS;

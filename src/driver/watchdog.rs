@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::task::unconstrained;
 use tokio::time::Sleep;
@@ -40,6 +41,11 @@ impl Watchdog {
     /// from here, so that a token costs one store.
     pub(super) fn sign(&mut self, at: Nanos) {
         self.last_sign = self.last_sign.max(at);
+    }
+
+    /// How long the turn may still take.
+    pub(super) fn left(&self) -> Duration {
+        Duration::from_nanos((self.deadline - clock::monotonic()).max(0) as u64)
     }
 
     /// Ready when a limit is passed, with the outcome that this is.

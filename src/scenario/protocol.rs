@@ -13,12 +13,13 @@ use super::template::Template;
 /// The names that every text of a protocol may have in its places, besides what answers bring and `values_env` names.
 ///
 /// What is said (`prompt`), the conversation so far with it (`messages`, a list of `role` and `content`), a fresh UUID a
-/// turn, the user's turn number from 0, the model, and who the user is.
-pub const PLACES: [&str; 10] = [
+/// turn, the user's turn number from 0, the tokens of the reply so far (`received`), the model, and who the user is.
+pub const PLACES: [&str; 11] = [
     "prompt",
     "messages",
     "uuid",
     "turn",
+    "received",
     "model",
     "user.number",
     "user.email",

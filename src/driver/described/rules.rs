@@ -73,11 +73,16 @@ impl Listener {
         let rules = Arc::clone(&self.rules);
         let is = |condition: &Option<Condition>| condition.as_ref().is_some_and(|condition| message.meets(condition));
         if is(&rules.heartbeat) {
-            return Ok(Said::Other);
+            return Ok(Said::Heartbeat);
         }
         for (name, pointer) in &rules.capture {
             if let Some(value) = message.at(pointer).filter(|value| !value.is_null()) {
-                self.captured.push((name.clone(), value.clone()));
+                match self.captured.iter_mut().find(|(known, _)| known == name) {
+                    // Every token may bring the same one again.
+                    Some((_, kept)) if kept == value => {}
+                    Some((_, kept)) => kept.clone_from(value),
+                    None => self.captured.push((name.clone(), value.clone())),
+                }
             }
         }
         if is(&rules.rate_limited) {
@@ -226,7 +231,7 @@ mod tests {
     #[test]
     fn messages_mean_what_the_rules_say() {
         let mut one = listener(rules());
-        assert_eq!(hear(&mut one, r#"{"type":"beat","id":"not kept"}"#), Ok(Said::Other));
+        assert_eq!(hear(&mut one, r#"{"type":"beat","id":"not kept"}"#), Ok(Said::Heartbeat));
         assert_eq!(hear(&mut one, r#"{"type":"token","delta":" a"}"#), Ok(Said::Tokens(1)));
         assert_eq!(hear(&mut one, r#"{"type":"token","delta":""}"#), Ok(Said::Other));
         assert_eq!(hear(&mut one, r#"{"type":"thought","delta":"hm"}"#), Ok(Said::Other));

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::account::Credentials;
 use crate::driver::Prompt;
 use crate::scenario::Template;
+
+/// What has a meaning in a URL: all but the unreserved characters (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Values by name.
 type Named = BTreeMap<String, Value>;
@@ -97,11 +101,17 @@ impl Values {
         self.turn.insert("prompt".to_owned(), json!(prompt.text));
         self.turn.insert("uuid".to_owned(), json!(Uuid::new_v4().to_string()));
         self.turn.insert("turn".to_owned(), json!(self.turns));
+        self.received(0);
         self.turns += 1;
         if let Some(messages) = &mut self.messages {
             messages.push(json!({ "role": "user", "content": prompt.text }));
             self.turn.insert("messages".to_owned(), json!(messages));
         }
+    }
+
+    /// So many tokens of the reply have come.
+    pub(in crate::driver) fn received(&mut self, tokens: u64) {
+        self.turn.insert("received".to_owned(), json!(tokens));
     }
 
     /// The turn has ended, with a reply or without.
@@ -138,15 +148,50 @@ impl Values {
         template.fill(&|name: &str| self.get(name))
     }
 
+    /// The same of a path or query: what is put into it stays one part of it.
+    pub(in crate::driver) fn fill_path(&self, template: &Template) -> String {
+        let encoded = |value: &Value| match value {
+            Value::Null => Value::Null,
+            Value::String(text) => Value::String(percent_encoded(text)),
+            other => Value::String(percent_encoded(&other.to_string())),
+        };
+        let names = template.names().into_iter();
+        let values: Named = names.filter_map(|name| Some((name.to_owned(), encoded(self.get(name)?)))).collect();
+        template.fill(&|name: &str| values.get(name))
+    }
+
     /// The same as JSON.
     pub(in crate::driver) fn fill_json(&self, template: &Template) -> Value {
         template.fill_json(&|name: &str| self.get(name))
     }
 }
 
+fn percent_encoded(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_stays_one_part_of_a_path() {
+        let mut values = Values::new(&Arc::default(), 3, None, false);
+        values.keep(Scope::Visit, "id", json!("a/b?c=d&e f%é"));
+        let known = ["id", "user.number", "nothing"];
+        let template = Template::parse("/chat/{{id}}?user={{user.number}}&x={{nothing}}", &known).unwrap();
+        assert_eq!(values.fill_path(&template), "/chat/a%2Fb%3Fc%3Dd%26e%20f%25%C3%A9?user=3&x=");
+    }
+
+    #[test]
+    fn what_was_received_counts_from_the_turns_beginning() {
+        let mut values = Values::new(&Arc::default(), 0, None, false);
+        values.begin_turn(&prompt("hi", true));
+        values.received(5);
+        assert_eq!(values.get("received"), Some(&json!(5)));
+        values.begin_turn(&prompt("hi", false));
+        assert_eq!(values.get("received"), Some(&json!(0)));
+    }
 
     fn prompt(text: &str, opens: bool) -> Prompt {
         Prompt { text: text.to_owned(), opens, continues: true, disturb: None, trace: None }

@@ -203,7 +203,7 @@ impl Reply {
             match self.take(frame)? {
                 Said::Tokens(more) => tokens += more,
                 Said::Done(more) => return Ok(Said::Done(tokens + more)),
-                Said::Other => {}
+                Said::Other | Said::Heartbeat => {}
             }
         }
         Ok(if tokens > 0 { Said::Tokens(tokens) } else { Said::Other })

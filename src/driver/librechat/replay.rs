@@ -37,7 +37,7 @@ fn replay<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, cancels: bool) -> (Out
                     tokens += more;
                     done = true;
                 }
-                Ok(Said::Other) => {}
+                Ok(Said::Other | Said::Heartbeat) => {}
                 Err(failure) => {
                     failed.get_or_insert(failure.outcome);
                 }

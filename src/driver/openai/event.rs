@@ -120,7 +120,7 @@ mod tests {
                 let said = match said {
                     Said::Tokens(_) => "token",
                     Said::Done(_) => "done",
-                    Said::Other => "other",
+                    Said::Other | Said::Heartbeat => "other",
                 };
                 Ok((said, reader.reply.unwrap_or_default()))
             }

@@ -1,0 +1,323 @@
+//! A socket, and what keeps it alive: pings of its own, pongs for those of the other side.
+
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::clock::Nanos;
+use crate::driver::exchange::Failure;
+use crate::net::websocket::{Incoming, OpenError, Outgoing, SocketError, UpgradeError, WebSocket};
+use crate::net::{ConnectTimes, ReadStamp};
+use crate::record::Outcome;
+
+/// Nothing more is wanted (RFC 6455, 7.4.1).
+pub(super) const NORMAL: u16 = 1000;
+/// The page is left.
+pub(super) const GOING_AWAY: u16 = 1001;
+/// Against the protocol.
+const PROTOCOL: u16 = 1002;
+/// Nothing more may be said.
+const POLICY: u16 = 1008;
+/// More than is taken.
+const TOO_LARGE: u16 = 1009;
+/// Overloaded; registered with IANA.
+const TRY_AGAIN_LATER: u16 = 1013;
+
+/// A socket of one user.
+pub(super) struct Line {
+    socket: WebSocket,
+    pings: Option<Pings>,
+    /// Whether something was said that the kernel has not taken yet.
+    unsent: bool,
+}
+
+/// Why a socket is of no use any more.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The other side has said that it closes it.
+    Closed { code: Option<u16>, reason: String },
+    /// It is gone, or what came is not WebSocket.
+    Socket(SocketError),
+    /// No pong came in this time.
+    Silent(Duration),
+}
+
+impl Line {
+    /// An open socket; `ping` tells how often pings are sent, and how long a pong may take.
+    pub(super) fn new(socket: WebSocket, ping: Option<(Duration, Duration)>) -> Self {
+        Self { socket, pings: ping.map(|(interval, timeout)| Pings::new(interval, timeout)), unsent: false }
+    }
+
+    /// How long connecting took.
+    pub(super) fn times(&self) -> ConnectTimes {
+        self.socket.times
+    }
+
+    /// When the newest read arrived.
+    pub(super) fn stamp(&self) -> ReadStamp {
+        self.socket.stamp()
+    }
+
+    /// Whether something was read that nobody has taken yet.
+    pub(super) fn has_more(&self) -> bool {
+        self.socket.has_more()
+    }
+
+    /// Says something, as soon as the kernel takes it: with the next flush or poll.
+    pub(super) fn say(&mut self, text: &str) {
+        self.queue(Outgoing::Text(text));
+    }
+
+    /// Says something and waits until it is sent; gives the moment of its first byte. That it cannot be sent is no
+    /// failure here: reading tells why.
+    pub(super) async fn send(&mut self, text: &str) -> Option<Nanos> {
+        self.socket.mark_send();
+        self.say(text);
+        self.flush().await;
+        self.socket.sent_at()
+    }
+
+    /// Waits until all that was said is sent, or cannot be.
+    pub(super) async fn flush(&mut self) {
+        let _ = self.socket.flush().await;
+        self.unsent = false;
+    }
+
+    fn queue(&mut self, message: Outgoing<'_>) {
+        self.socket.queue(message);
+        self.unsent = true;
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) {
+        if self.unsent {
+            // What is left of it lies in the socket, not in this future.
+            self.unsent = pin!(self.socket.flush()).poll(cx).is_pending();
+        }
+    }
+
+    /// Hands messages that have come to `take`, with the stamp of the read that completed them and the number of
+    /// bytes behind them in it, until it has had enough. Pings are sent and answered here. Ready when there may be
+    /// more, or the socket is of no use.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&[u8], ReadStamp, usize) -> ControlFlow<()>,
+    ) -> Poll<Result<(), Broken>> {
+        self.poll_flush(cx);
+        // Beneath TLS the end of a message cannot be seen in the read.
+        let plain = self.socket.times.tls.is_none();
+        let (mut pinged, mut ponged, mut closed) = (None, false, None);
+        let polled = self.socket.poll_message(cx, |incoming, stamp, rest| {
+            let stamp = ReadStamp { whole: plain && rest == 0, ..stamp };
+            match incoming {
+                Incoming::Text(text) => return take(text.as_bytes(), stamp, rest),
+                Incoming::Binary(bytes) => return take(bytes, stamp, rest),
+                // Only the newest one wants an answer (RFC 6455, 5.5.3).
+                Incoming::Ping(payload) => pinged = Some(payload.to_vec()),
+                Incoming::Pong(_) => ponged = true,
+                Incoming::Close { code, reason } => {
+                    closed = Some(Broken::Closed { code, reason: reason.to_owned() });
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        if let Some(closed) = closed {
+            return Poll::Ready(Err(closed));
+        }
+        if let Some(payload) = pinged {
+            self.queue(Outgoing::Pong(&payload));
+        }
+        if let Some(pings) = self.pings.as_mut().filter(|_| ponged) {
+            pings.answered();
+        }
+        self.poll_flush(cx);
+        match polled {
+            Poll::Ready(read) => Poll::Ready(read.map_err(Broken::Socket)),
+            // All that has come is read, so a pong that was there in time has been seen.
+            Poll::Pending => self.poll_pings(cx).map(|after| Err(Broken::Silent(after))),
+        }
+    }
+
+    /// Ready when no pong came in time.
+    fn poll_pings(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        loop {
+            let Some(pings) = &mut self.pings else { return Poll::Pending };
+            match ready!(pings.poll(cx)) {
+                Due::Lost(after) => return Poll::Ready(after),
+                Due::Ping => {
+                    self.queue(Outgoing::Ping(b""));
+                    self.poll_flush(cx);
+                }
+            }
+        }
+    }
+
+    /// Closes it, and tells the other side why. What the kernel does not take at once is not told.
+    pub(super) fn close(mut self, code: u16) {
+        self.queue(Outgoing::Close(code, ""));
+        self.poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Closes it as its end wants it.
+    pub(super) fn close_after(self, broken: &Broken) {
+        match broken {
+            // A close is answered with its own code (RFC 6455, 5.5.1).
+            Broken::Closed { code, .. } => self.close(code.unwrap_or(NORMAL)),
+            Broken::Socket(SocketError::TooLarge { .. }) => self.close(TOO_LARGE),
+            Broken::Socket(SocketError::Protocol(_)) => self.close(PROTOCOL),
+            // Nobody hears it.
+            Broken::Socket(SocketError::Closed | SocketError::Reset) | Broken::Silent(_) => {}
+        }
+    }
+}
+
+impl Broken {
+    /// Whether a client that can take its turn up again would do so.
+    pub(super) fn is_resumable(&self) -> bool {
+        match self {
+            Self::Closed { code, .. } => !matches!(code, Some(NORMAL | POLICY)),
+            Self::Socket(SocketError::Closed | SocketError::Reset) | Self::Silent(_) => true,
+            Self::Socket(SocketError::TooLarge { .. } | SocketError::Protocol(_)) => false,
+        }
+    }
+
+    /// Whether the other side has ended it.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Socket(SocketError::Closed | SocketError::Reset))
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Closed { code, reason } => {
+                let outcome = if code == Some(TRY_AGAIN_LATER) { Outcome::RateLimited } else { Outcome::Truncated };
+                let code = code.map_or_else(|| "without a code".to_owned(), |code| format!("with code {code}"));
+                let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
+                Self::new(outcome, format!("the server closed the socket {code}{reason}"))
+            }
+            Broken::Socket(error) => {
+                let outcome = match &error {
+                    SocketError::Closed => Outcome::Truncated,
+                    SocketError::Reset => Outcome::Reset,
+                    SocketError::TooLarge { .. } | SocketError::Protocol(_) => Outcome::Protocol,
+                };
+                Self::new(outcome, error.to_string())
+            }
+            Broken::Silent(after) => Self::new(Outcome::Stalled, format!("no pong within {} s", after.as_secs_f64())),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Connect(error) => error.into(),
+            OpenError::Http(error) => error.into(),
+            OpenError::Upgrade(UpgradeError::Refused { status, text }) => {
+                Self::new(Outcome::of_status(status), format!("{status} instead of 101: {text}"))
+            }
+            OpenError::Upgrade(error) => Self::new(Outcome::Protocol, error.to_string()),
+        }
+    }
+}
+
+/// Pings, one at a time.
+struct Pings {
+    interval: Duration,
+    timeout: Duration,
+    /// When the newest one was sent.
+    sent: Instant,
+    /// Whether its pong is still to come.
+    waiting: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What the time has come for.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// Another ping.
+    Ping,
+    /// To give up, after so long without a pong.
+    Lost(Duration),
+}
+
+impl Pings {
+    fn new(interval: Duration, timeout: Duration) -> Self {
+        let timer = Box::pin(tokio::time::sleep(interval));
+        Self { interval, timeout, sent: Instant::now(), waiting: false, timer }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+        ready!(self.timer.as_mut().poll(cx));
+        if self.waiting {
+            return Poll::Ready(Due::Lost(self.timeout));
+        }
+        (self.waiting, self.sent) = (true, Instant::now());
+        self.timer.as_mut().reset(self.sent + self.timeout);
+        Poll::Ready(Due::Ping)
+    }
+
+    /// A pong came. One that was not asked for changes nothing.
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            let next = (self.sent + self.interval).max(Instant::now());
+            self.timer.as_mut().reset(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    fn failure(broken: Broken) -> (bool, Outcome, String) {
+        let resumable = broken.is_resumable();
+        let failure = Failure::from(broken);
+        (resumable, failure.outcome, failure.detail)
+    }
+
+    fn closed(code: Option<u16>, reason: &str) -> (bool, Outcome, String) {
+        failure(Broken::Closed { code, reason: reason.to_owned() })
+    }
+
+    #[test]
+    fn the_end_of_a_socket_has_its_outcome() {
+        let text = |told: &str| format!("the server closed the socket {told}");
+        assert_eq!(closed(Some(1011), "oh"), (true, Outcome::Truncated, text("with code 1011: oh")));
+        assert_eq!(closed(None, ""), (true, Outcome::Truncated, text("without a code")));
+        assert_eq!(closed(Some(1013), ""), (true, Outcome::RateLimited, text("with code 1013")));
+        assert_eq!(closed(Some(1000), ""), (false, Outcome::Truncated, text("with code 1000")));
+        assert_eq!(closed(Some(1008), "no"), (false, Outcome::Truncated, text("with code 1008: no")));
+        let silent = failure(Broken::Silent(Duration::from_millis(1_500)));
+        assert_eq!(silent, (true, Outcome::Stalled, "no pong within 1.5 s".to_owned()));
+        assert_eq!(failure(Broken::Socket(SocketError::Reset)).1, Outcome::Reset);
+        assert!(!failure(Broken::Socket(SocketError::Protocol(String::new()))).0);
+    }
+
+    #[test]
+    fn a_ping_waits_for_its_pong_and_no_longer_than_it_may() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (interval, timeout) = (Duration::from_millis(10), Duration::from_millis(30));
+            let begun = Instant::now();
+            let mut pings = Pings::new(interval, timeout);
+            // Nobody has asked for this one.
+            pings.answered();
+            for number in 1..=3 {
+                assert_eq!(poll_fn(|cx| pings.poll(cx)).await, Due::Ping);
+                assert!(begun.elapsed() >= interval * number, "the {number}th came early");
+                pings.answered();
+            }
+            assert_eq!(poll_fn(|cx| pings.poll(cx)).await, Due::Ping);
+            assert_eq!(poll_fn(|cx| pings.poll(cx)).await, Due::Lost(timeout));
+            assert!(begun.elapsed() >= interval * 4 + timeout);
+        });
+    }
+}
