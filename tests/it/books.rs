@@ -8,7 +8,7 @@ use mock_llm::journal::TurnOutcome;
 use crate::support::{Mock, Ran, load, quiet, run_against};
 
 /// A short tier with many turns.
-const SHORT: [&str; 16] = [
+pub(crate) const SHORT: [&str; 16] = [
     "--tiers",
     "6",
     "--think",
@@ -47,7 +47,7 @@ fn felt(outcome: TurnOutcome) -> &'static str {
 }
 
 /// Holds turns, tokens and outcomes of a run against the journal, and gives the outcomes.
-fn equal_books(mock: &Mock, ran: &Ran) -> BTreeMap<String, u64> {
+pub(crate) fn equal_books(mock: &Mock, ran: &Ran) -> BTreeMap<String, u64> {
     let turns = mock.turns();
     let result = ran.result();
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();

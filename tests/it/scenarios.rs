@@ -42,7 +42,17 @@ fn every_scenario_that_comes_with_the_tool_is_valid() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["ci-smoke", "embedded-demo", "librechat-tiers", "librechat-watched", "openai-endpoint"]);
+    assert_eq!(
+        names,
+        [
+            "ci-smoke",
+            "embedded-demo",
+            "librechat-tiers",
+            "librechat-watched",
+            "openai-endpoint",
+            "websocket-generic"
+        ]
+    );
 }
 
 #[test]
