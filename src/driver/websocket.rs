@@ -229,7 +229,6 @@ impl WebSocketChat {
                 }
                 // The server closed the kept socket while we were writing, which is no failure of it.
                 Err(Lost::Socket(broken)) if may_be_closing && broken.is_end() && is_unanswered(reading, exchange) => {
-                    line.close_after(&broken);
                     may_be_closing = false;
                     exchange.turn.retries += 1;
                     exchange.turn.sent = None;
@@ -238,7 +237,7 @@ impl WebSocketChat {
                     continue;
                 }
                 Err(lost) => {
-                    lost.close(*line);
+                    line.close(NORMAL);
                     match lost {
                         Lost::Socket(broken) if broken.is_resumable() => broken.into(),
                         lost => return Err(lost.into()),
@@ -310,7 +309,7 @@ impl WebSocketChat {
                 Ok(Outcome::Aborted)
             }
             Ok(Err(lost)) => {
-                lost.close(*line);
+                line.close(NORMAL);
                 let failure = Failure::from(lost);
                 let against = matches!(failure.outcome, Outcome::Protocol);
                 Err(if against { failure } else { aborted })

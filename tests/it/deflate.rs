@@ -6,8 +6,7 @@ use std::ops::ControlFlow;
 use std::task::Poll;
 use std::time::Duration;
 
-use capacity_check::net::websocket::{Incoming, Opening, Outgoing, WebSocket};
-use capacity_check::net::{Endpoint, TlsSettings, client_config};
+use capacity_check::net::{Endpoint, Incoming, Opening, Outgoing, TlsSettings, WebSocket, client_config};
 use http::HeaderMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,4 +1,5 @@
-//! A socket, and what keeps it alive: pings of its own, pongs for those of the other side.
+//! A socket with pings of its own, and what its end means. Pings of the other side, its close and what is against the
+//! protocol are answered by [`crate::net::WebSocket`].
 
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
@@ -9,20 +10,15 @@ use tokio::time::{Instant, Sleep};
 
 use crate::clock::Nanos;
 use crate::driver::exchange::Failure;
-use crate::net::websocket::{Incoming, OpenError, Outgoing, SocketError, UpgradeError, WebSocket};
-use crate::net::{ConnectTimes, ReadStamp};
+use crate::net::{ConnectTimes, Incoming, OpenError, Outgoing, ReadStamp, SocketError, UpgradeError, WebSocket};
 use crate::record::Outcome;
 
 /// Nothing more is wanted (RFC 6455, 7.4.1).
 pub(super) const NORMAL: u16 = 1000;
 /// The page is left.
 pub(super) const GOING_AWAY: u16 = 1001;
-/// Against the protocol.
-const PROTOCOL: u16 = 1002;
 /// Nothing more may be said.
 const POLICY: u16 = 1008;
-/// More than is taken.
-const TOO_LARGE: u16 = 1009;
 /// Overloaded; registered with IANA.
 const TRY_AGAIN_LATER: u16 = 1013;
 
@@ -30,8 +26,8 @@ const TRY_AGAIN_LATER: u16 = 1013;
 pub(super) struct Line {
     socket: WebSocket,
     pings: Option<Pings>,
-    /// Whether something was said that the kernel has not taken yet.
-    unsent: bool,
+    /// Why the kernel has refused what was said.
+    refused: Option<SocketError>,
 }
 
 /// Why a socket is of no use any more.
@@ -48,7 +44,7 @@ pub(super) enum Broken {
 impl Line {
     /// An open socket; `ping` tells how often pings are sent, and how long a pong may take.
     pub(super) fn new(socket: WebSocket, ping: Option<(Duration, Duration)>) -> Self {
-        Self { socket, pings: ping.map(|(interval, timeout)| Pings::new(interval, timeout)), unsent: false }
+        Self { socket, pings: ping.map(|(interval, timeout)| Pings::new(interval, timeout)), refused: None }
     }
 
     /// How long connecting took.
@@ -66,9 +62,9 @@ impl Line {
         self.socket.has_more()
     }
 
-    /// Says something, as soon as the kernel takes it: with the next flush or poll.
+    /// Says something, with the next flush or poll.
     pub(super) fn say(&mut self, text: &str) {
-        self.queue(Outgoing::Text(text));
+        self.socket.queue(Outgoing::Text(text));
     }
 
     /// Says something and waits until it is sent; gives the moment of its first byte. That it cannot be sent is no
@@ -82,61 +78,50 @@ impl Line {
 
     /// Waits until all that was said is sent, or cannot be.
     pub(super) async fn flush(&mut self) {
-        let _ = self.socket.flush().await;
-        self.unsent = false;
-    }
-
-    fn queue(&mut self, message: Outgoing<'_>) {
-        self.socket.queue(message);
-        self.unsent = true;
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) {
-        if self.unsent {
-            // What is left of it lies in the socket, not in this future.
-            self.unsent = pin!(self.socket.flush()).poll(cx).is_pending();
+        if let Err(error) = self.socket.flush().await {
+            self.refused = Some(error);
         }
     }
 
+    fn poll_flush(&mut self, cx: &mut Context<'_>) {
+        // What is left of it lies in the socket, not in this future.
+        let _ = pin!(self.flush()).poll(cx);
+    }
+
     /// Hands messages that have come to `take`, with the stamp of the read that completed them and the number of
-    /// bytes behind them in it, until it has had enough. Pings are sent and answered here. Ready when there may be
-    /// more, or the socket is of no use.
+    /// bytes behind them in it, until it has had enough. Reads at most once, and writes what was said. Ready when
+    /// there may be more, or the socket is of no use.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         mut take: impl FnMut(&[u8], ReadStamp, usize) -> ControlFlow<()>,
     ) -> Poll<Result<(), Broken>> {
-        self.poll_flush(cx);
-        // Beneath TLS the end of a message cannot be seen in the read.
-        let plain = self.socket.times.tls.is_none();
-        let (mut pinged, mut ponged, mut closed) = (None, false, None);
-        let polled = self.socket.poll_message(cx, |incoming, stamp, rest| {
-            let stamp = ReadStamp { whole: plain && rest == 0, ..stamp };
-            match incoming {
-                Incoming::Text(text) => return take(text.as_bytes(), stamp, rest),
-                Incoming::Binary(bytes) => return take(bytes, stamp, rest),
-                // Only the newest one wants an answer (RFC 6455, 5.5.3).
-                Incoming::Ping(payload) => pinged = Some(payload.to_vec()),
-                Incoming::Pong(_) => ponged = true,
-                Incoming::Close { code, reason } => {
-                    closed = Some(Broken::Closed { code, reason: reason.to_owned() });
-                    return ControlFlow::Break(());
-                }
+        let (mut ponged, mut closed) = (false, None);
+        let polled = self.socket.poll_message(cx, |incoming, stamp, rest| match incoming {
+            Incoming::Text(text) => take(text.as_bytes(), stamp, rest),
+            Incoming::Binary(bytes) => take(bytes, stamp, rest),
+            Incoming::Ping(_) => ControlFlow::Continue(()),
+            Incoming::Pong(_) => {
+                ponged = true;
+                ControlFlow::Continue(())
             }
-            ControlFlow::Continue(())
+            Incoming::Close { code, reason } => {
+                closed = Some(Broken::Closed { code, reason: reason.to_owned() });
+                ControlFlow::Break(())
+            }
         });
         if let Some(closed) = closed {
             return Poll::Ready(Err(closed));
         }
-        if let Some(payload) = pinged {
-            self.queue(Outgoing::Pong(&payload));
-        }
         if let Some(pings) = self.pings.as_mut().filter(|_| ponged) {
             pings.answered();
         }
-        self.poll_flush(cx);
         match polled {
-            Poll::Ready(read) => Poll::Ready(read.map_err(Broken::Socket)),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(SocketError::Closed)) => {
+                Poll::Ready(Err(Broken::Socket(self.refused.take().unwrap_or(SocketError::Closed))))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Broken::Socket(error))),
             // All that has come is read, so a pong that was there in time has been seen.
             Poll::Pending => self.poll_pings(cx).map(|after| Err(Broken::Silent(after))),
         }
@@ -149,29 +134,18 @@ impl Line {
             match ready!(pings.poll(cx)) {
                 Due::Lost(after) => return Poll::Ready(after),
                 Due::Ping => {
-                    self.queue(Outgoing::Ping(b""));
+                    self.socket.queue(Outgoing::Ping(b""));
                     self.poll_flush(cx);
                 }
             }
         }
     }
 
-    /// Closes it, and tells the other side why. What the kernel does not take at once is not told.
+    /// Closes it, and tells the other side why, unless one of them has closed already. What the kernel does not take
+    /// at once is not told.
     pub(super) fn close(mut self, code: u16) {
-        self.queue(Outgoing::Close(code, ""));
+        self.socket.queue(Outgoing::Close(code, ""));
         self.poll_flush(&mut Context::from_waker(Waker::noop()));
-    }
-
-    /// Closes it as its end wants it.
-    pub(super) fn close_after(self, broken: &Broken) {
-        match broken {
-            // A close is answered with its own code (RFC 6455, 5.5.1).
-            Broken::Closed { code, .. } => self.close(code.unwrap_or(NORMAL)),
-            Broken::Socket(SocketError::TooLarge { .. }) => self.close(TOO_LARGE),
-            Broken::Socket(SocketError::Protocol(_)) => self.close(PROTOCOL),
-            // Nobody hears it.
-            Broken::Socket(SocketError::Closed | SocketError::Reset) | Broken::Silent(_) => {}
-        }
     }
 }
 
@@ -219,7 +193,7 @@ impl From<OpenError> for Failure {
             OpenError::Connect(error) => error.into(),
             OpenError::Http(error) => error.into(),
             OpenError::Upgrade(UpgradeError::Refused { status, text }) => {
-                Self::new(Outcome::of_status(status), format!("{status} instead of 101: {text}"))
+                Self::new(Outcome::of_status(status.as_u16()), format!("{status} instead of 101: {text}"))
             }
             OpenError::Upgrade(error) => Self::new(Outcome::Protocol, error.to_string()),
         }

@@ -17,7 +17,7 @@ use crate::driver::Live;
 use crate::driver::described::rules::meets;
 use crate::driver::described::values::{Scope, Values};
 use crate::driver::exchange::{Exchange, Failure, silence, uri};
-use crate::net::websocket::{Opening, WebSocket};
+use crate::net::{Opening, WebSocket};
 use crate::record::{Outcome, Turn};
 use crate::scenario::{Condition, SocketPer};
 
@@ -75,27 +75,19 @@ impl WebSocketChat {
     /// nobody's. A socket that breaks is opened again by the next turn.
     pub(in crate::driver) async fn idle(&self, session: &mut Session) {
         if let Some(line) = &mut session.line {
-            let Err(broken) = self.listen(&session.values, line, |_| None::<Infallible>).await;
-            if let Some(line) = session.line.take() {
-                line.close_after(&broken);
-            }
+            let Err(_) = self.listen(&session.values, line, |_| None::<Infallible>).await;
+            session.line = None;
         }
         std::future::pending().await
     }
 
     /// A kept socket, if it is still one. Looks at it, does not wait.
     pub(super) fn usable(&self, session: &Session, mut line: Box<Line>) -> Option<Box<Line>> {
-        let looked = {
+        let is_open = {
             let listening = pin!(self.listen(&session.values, &mut line, |_| None::<Infallible>));
-            listening.poll(&mut Context::from_waker(Waker::noop()))
+            listening.poll(&mut Context::from_waker(Waker::noop())).is_pending()
         };
-        match looked {
-            Poll::Pending => Some(line),
-            Poll::Ready(Err(broken)) => {
-                line.close_after(&broken);
-                None
-            }
-        }
+        is_open.then_some(line)
     }
 
     /// Opens a socket, after the pause that earlier failures ask for. Before the turn's message is sent, all of it is

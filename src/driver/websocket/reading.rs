@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::task::Poll;
 
-use super::line::{Broken, Line, NORMAL};
+use super::line::{Broken, Line};
 use crate::driver::described::rules::Listener;
 use crate::driver::exchange::{Exchange, Failure, silence};
 use crate::driver::reply::Arrivals;
@@ -125,16 +125,6 @@ impl Reading {
             (exchange.turn.ended, exchange.turn.released) = (stamp.latest, stamp.latest);
         }
         heard
-    }
-}
-
-impl Lost {
-    /// Closes the socket of a reply that is given up.
-    pub(super) fn close(&self, line: Line) {
-        match self {
-            Self::Socket(broken) => line.close_after(broken),
-            Self::Turn(_) => line.close(NORMAL),
-        }
     }
 }
 
