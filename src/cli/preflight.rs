@@ -233,6 +233,15 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
         (Driver::LibreChat(_), Outcome::Unauthorized) => {
             "the accounts: is JWT_SECRET that of the deployment, and do the accounts exist?"
         }
+        (Driver::WebSocket(_), Outcome::Unauthorized) => {
+            "what lets users in: the key, target.headers_env and target.values_env, and the places that they fill"
+        }
+        (Driver::WebSocket(_), Outcome::HttpClient(_)) => {
+            "the path in [target.websocket]: is it where the target takes WebSocket upgrades?"
+        }
+        (Driver::WebSocket(_), Outcome::Protocol) => {
+            "is [target.websocket] what the target speaks? Its subprotocols, message_limit, and the pointers of its reply"
+        }
         (Driver::OpenAi(_), Outcome::HttpClient(404)) => {
             "the path of --target (OpenAI-compatible APIs mostly end in /v1), and the model's name in --model"
         }
@@ -244,7 +253,9 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
             "the deployment's limits: for a test set LIMIT_MESSAGE_IP=false LIMIT_MESSAGE_USER=false \
              LIMIT_CONCURRENT_MESSAGES=false and restart it"
         }
-        (Driver::OpenAi(_), Outcome::RateLimited) => "the target's rate limit: one turn was already too much",
+        (Driver::OpenAi(_) | Driver::WebSocket(_), Outcome::RateLimited) => {
+            "the target's rate limit: one turn was already too much"
+        }
         (Driver::LibreChat(_), Outcome::ErrorEvent) => {
             "the deployment's own log, and the model behind it: is mock-llm running, and baseURL in librechat.yaml right?"
         }

@@ -228,7 +228,9 @@ impl WebSocketChat {
                     Failure::new(outcome, "the user lost the connection")
                 }
                 // The server closed the kept socket while we were writing, which is no failure of it.
-                Err(Lost::Socket(broken)) if may_be_closing && broken.is_end() && is_unanswered(reading, exchange) => {
+                Err(Lost::Socket(broken))
+                    if may_be_closing && broken.is_leaving() && is_unanswered(reading, exchange) =>
+                {
                     may_be_closing = false;
                     exchange.turn.retries += 1;
                     exchange.turn.sent = None;
@@ -236,12 +238,14 @@ impl WebSocketChat {
                     self.ask(&mut line, &message, exchange).await?;
                     continue;
                 }
+                // Without a word: who says goodbye has nothing to come back to.
+                Err(Lost::Socket(broken)) if broken.is_resumable() => {
+                    drop(line);
+                    broken.into()
+                }
                 Err(lost) => {
                     line.close(NORMAL);
-                    match lost {
-                        Lost::Socket(broken) if broken.is_resumable() => broken.into(),
-                        lost => return Err(lost.into()),
-                    }
+                    return Err(lost.into());
                 }
             };
             line = self.resume(session, failure, reading, exchange).await?;

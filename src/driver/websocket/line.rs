@@ -159,9 +159,13 @@ impl Broken {
         }
     }
 
-    /// Whether the other side has ended it.
-    pub(super) fn is_end(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Socket(SocketError::Closed | SocketError::Reset))
+    /// Whether the other side has ended it for no reason that has to do with what was said.
+    pub(super) fn is_leaving(&self) -> bool {
+        match self {
+            Self::Closed { code, .. } => matches!(code, None | Some(NORMAL | GOING_AWAY)),
+            Self::Socket(error) => matches!(error, SocketError::Closed | SocketError::Reset),
+            Self::Silent(_) => false,
+        }
     }
 }
 
