@@ -233,11 +233,17 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
         (Driver::LibreChat(_), Outcome::Unauthorized) => {
             "the accounts: is JWT_SECRET that of the deployment, and do the accounts exist?"
         }
-        (Driver::WebSocket(_), Outcome::Unauthorized) => {
+        (Driver::WebSocket(_) | Driver::SocketIo(_), Outcome::Unauthorized) => {
             "what lets users in: the key, target.headers_env and target.values_env, and the places that they fill"
         }
         (Driver::WebSocket(_), Outcome::HttpClient(_)) => {
             "the path in [target.websocket]: is it where the target takes WebSocket upgrades?"
+        }
+        (Driver::SocketIo(_), Outcome::HttpClient(_)) => {
+            "the path and transport in [target.socketio], and for polling whether the load balancer has sticky sessions"
+        }
+        (Driver::SocketIo(_), Outcome::Protocol) => {
+            "does the target speak Socket.IO 3 or 4 at the path in [target.socketio], and is its message_limit enough?"
         }
         (Driver::WebSocket(_), Outcome::Protocol) => {
             "is [target.websocket] what the target speaks? Its subprotocols, message_limit, and the pointers of its reply"
@@ -253,7 +259,7 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
             "the deployment's limits: for a test set LIMIT_MESSAGE_IP=false LIMIT_MESSAGE_USER=false \
              LIMIT_CONCURRENT_MESSAGES=false and restart it"
         }
-        (Driver::OpenAi(_) | Driver::WebSocket(_), Outcome::RateLimited) => {
+        (Driver::OpenAi(_) | Driver::WebSocket(_) | Driver::SocketIo(_), Outcome::RateLimited) => {
             "the target's rate limit: one turn was already too much"
         }
         (Driver::LibreChat(_), Outcome::ErrorEvent) => {

@@ -7,6 +7,7 @@ pub mod librechat;
 mod live;
 pub mod openai;
 mod reply;
+pub mod socketio;
 mod stream;
 mod watchdog;
 pub mod websocket;
@@ -51,6 +52,8 @@ pub enum Driver {
     OpenAi(openai::OpenAi),
     /// LibreChat's web API.
     LibreChat(librechat::LibreChat),
+    /// Socket.IO, as a scenario describes it.
+    SocketIo(socketio::SocketIo),
     /// WebSocket, as a scenario describes it.
     WebSocket(websocket::WebSocketChat),
 }
@@ -61,6 +64,8 @@ pub enum Session {
     OpenAi(openai::Session),
     /// With [`Driver::LibreChat`].
     LibreChat(librechat::Session),
+    /// With [`Driver::SocketIo`].
+    SocketIo(socketio::Session),
     /// With [`Driver::WebSocket`].
     WebSocket(websocket::Session),
 }
@@ -120,6 +125,7 @@ impl Driver {
         match self {
             Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
             Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
+            Self::SocketIo(driver) => Session::SocketIo(driver.session(user)),
             Self::WebSocket(driver) => Session::WebSocket(driver.session(user)),
         }
     }
@@ -143,6 +149,17 @@ impl Driver {
                 }
                 false
             }
+            (Self::SocketIo(driver), Session::SocketIo(session)) => match act {
+                Act::Page => {
+                    driver.arrive(session, visit).await;
+                    true
+                }
+                Act::Leave => {
+                    driver.leave(session);
+                    false
+                }
+                Act::Login | Act::History => false,
+            },
             (Self::WebSocket(driver), Session::WebSocket(session)) => match act {
                 Act::Page => driver.arrive(session, visit).await,
                 Act::Login | Act::History | Act::Leave => false,
@@ -154,6 +171,7 @@ impl Driver {
     /// What a client does while its user does nothing, such as answering pings. Never ends; may be dropped at any time.
     pub async fn idle(&self, session: &mut Session) {
         match (self, session) {
+            (Self::SocketIo(driver), Session::SocketIo(session)) => driver.idle(session).await,
             (Self::WebSocket(driver), Session::WebSocket(session)) => driver.idle(session).await,
             _ => std::future::pending().await,
         }
@@ -168,6 +186,7 @@ impl Driver {
         match (self, session) {
             (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::SocketIo(driver), Session::SocketIo(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::WebSocket(driver), Session::WebSocket(session)) => driver.turn(session, prompt, turn, live).await,
             _ => unreachable!("a session is its driver's"),
         }

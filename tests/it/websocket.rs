@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use capacity_check::clock;
 use capacity_check::driver::websocket::WebSocketChat;
-use capacity_check::driver::{Driver, Limits, Prompt, Session, Trace};
+use capacity_check::driver::{Act, Driver, Limits, Prompt, Session, Trace};
 use capacity_check::net::{Endpoint, TlsSettings, client_config};
 use capacity_check::record::{Flaws, Outcome, Turn};
 use capacity_check::scenario::{
@@ -394,7 +394,7 @@ fn a_user_who_thinks_answers() {
         let mut session = driver.session(0);
         let now = clock::monotonic();
         let mut visit = Turn::new(now, now);
-        assert!(driver.arrive(&mut session, &mut visit).await, "a socket a user is opened when it comes");
+        assert!(driver.act(Act::Page, &mut session, &mut visit).await, "a socket a user is opened when it comes");
         assert!(visit.outcome == Outcome::Completed && visit.connect.is_some(), "{}", visit.detail);
         for number in 0..2 {
             let turn = say(&driver, &mut session, traced(0, number)).await;

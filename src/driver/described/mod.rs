@@ -1,4 +1,9 @@
-//! What the protocols that a scenario describes share: the values in their texts, and what their messages mean.
+//! What the protocols that a scenario describes share: the values in their texts, what their messages mean, how a reply
+//! is read from what messages come by, and the sockets below.
 
+pub(super) mod backoff;
+pub(super) mod cookies;
+pub(super) mod line;
+pub(super) mod reading;
 pub(super) mod rules;
 pub(super) mod values;
