@@ -44,7 +44,15 @@ fn every_scenario_that_comes_with_the_tool_is_valid() {
     names.sort();
     assert_eq!(
         names,
-        ["ci-smoke", "embedded-demo", "librechat-tiers", "librechat-watched", "openai-endpoint", "websocket-generic"]
+        [
+            "ci-smoke",
+            "embedded-demo",
+            "librechat-tiers",
+            "librechat-watched",
+            "openai-endpoint",
+            "socketio-chat",
+            "websocket-generic"
+        ]
     );
 }
 
