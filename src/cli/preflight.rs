@@ -228,14 +228,20 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
         (Driver::LibreChat(_), Outcome::Unauthorized) => {
             "the accounts: is JWT_SECRET that of the deployment, and do the accounts exist?"
         }
-        (Driver::WebSocket(_), Outcome::Unauthorized) => {
+        (Driver::WebSocket(_) | Driver::SocketIo(_), Outcome::Unauthorized) => {
             "what lets users in: the key, target.headers_env and target.values_env, and the places that they fill"
         }
         (Driver::WebSocket(_), Outcome::HttpClient(_)) => {
             "the path in [target.websocket]: is it where the target takes WebSocket upgrades?"
         }
+        (Driver::SocketIo(_), Outcome::HttpClient(_)) => {
+            "the path and transport in [target.socketio], and for polling whether the load balancer has sticky sessions"
+        }
+        (Driver::SocketIo(_), Outcome::Protocol) => {
+            "does the target speak Socket.IO 3 or 4 at the path in [target.socketio], and is its message_limit enough?"
+        }
         (Driver::WebSocket(_), Outcome::Protocol) => {
-            "is [target.websocket] what the target speaks: subprotocols, message_limit, the pointers of its reply?"
+            "is [target.websocket] what the target speaks? Its subprotocols, message_limit, and the pointers of its reply"
         }
         (Driver::OpenAi(_), Outcome::HttpClient(404)) => {
             "the path of --target (OpenAI-compatible APIs mostly end in /v1), and the model's name in --model"

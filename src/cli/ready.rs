@@ -20,6 +20,7 @@ use super::sign_in::{Pace, by_password, made_up, minted, register, sign_in};
 use crate::account::Credentials;
 use crate::driver::librechat::{LibreChat, Offer};
 use crate::driver::openai::OpenAi;
+use crate::driver::socketio::SocketIo;
 use crate::driver::sse::Sse;
 use crate::driver::websocket::WebSocketChat;
 use crate::driver::{Driver, HeaderError, Limits};
@@ -176,8 +177,14 @@ impl Way<'_> {
                 }
                 (Driver::WebSocket(chat), path)
             }
-            ProtocolPlan::SocketIo(_) => {
-                return Err(Failed::Usage(format!("the profile {} cannot be run yet", self.scenario.target.kind())));
+            ProtocolPlan::SocketIo(plan) => {
+                let path = plan.path.clone();
+                let mut chat =
+                    SocketIo::new(endpoint, &base, plan, common, accounts, headers, limits).map_err(refused)?;
+                if let Some(key) = &self.secrets.key {
+                    chat.set_key(key).map_err(refused)?;
+                }
+                (Driver::SocketIo(chat), path)
             }
         };
         let url = format!("{}{path}", base.as_str().trim_end_matches('/'));

@@ -221,6 +221,22 @@ impl<'a> Exchange<'a> {
         self.watchdog.guard(future).await.map_err(silence)
     }
 
+    /// Waits for something with a limit of its own in the place of that for silence; `None` when that is passed.
+    pub(super) async fn within<T>(
+        &mut self,
+        limit: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, Failure> {
+        let left = self.watchdog.left();
+        let waited = tokio::time::timeout(limit.min(left), future).await;
+        self.watchdog.sign(clock::monotonic());
+        match waited {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if left <= limit => Err(silence(Outcome::TimedOut)),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Reads a body that is no stream, up to `most` bytes of it; `exact` wants its end to be whole.
     pub(super) async fn read_body(
         &mut self,
@@ -275,7 +291,7 @@ pub(super) fn usable(mut connection: HttpConnection) -> Option<HttpConnection> {
 
 /// Whether a kept connection failed so soon after the request that the server must have been
 /// closing it already. Later the request was at work, and its failure is the target's.
-fn was_closing(connection: &HttpConnection) -> bool {
+pub(super) fn was_closing(connection: &HttpConnection) -> bool {
     connection.is_unanswered() && connection.sent_at().is_none_or(|sent| clock::monotonic() - sent < clock::SECOND)
 }
 

@@ -7,6 +7,7 @@ pub mod librechat;
 mod live;
 pub mod openai;
 mod reply;
+pub mod socketio;
 pub mod sse;
 mod stream;
 mod watchdog;
@@ -54,6 +55,8 @@ pub enum Driver {
     LibreChat(librechat::LibreChat),
     /// A protocol over HTTP that the scenario describes.
     Sse(sse::Sse),
+    /// Socket.IO, as a scenario describes it.
+    SocketIo(socketio::SocketIo),
     /// WebSocket, as a scenario describes it.
     WebSocket(websocket::WebSocketChat),
 }
@@ -66,6 +69,8 @@ pub enum Session {
     LibreChat(librechat::Session),
     /// With [`Driver::Sse`].
     Sse(sse::Session),
+    /// With [`Driver::SocketIo`].
+    SocketIo(socketio::Session),
     /// With [`Driver::WebSocket`].
     WebSocket(websocket::Session),
 }
@@ -126,6 +131,7 @@ impl Driver {
             Self::OpenAi(_) => Session::OpenAi(openai::Session::default()),
             Self::LibreChat(driver) => Session::LibreChat(driver.session(user)),
             Self::Sse(driver) => Session::Sse(driver.session(user)),
+            Self::SocketIo(driver) => Session::SocketIo(driver.session(user)),
             Self::WebSocket(driver) => Session::WebSocket(driver.session(user)),
         }
     }
@@ -150,6 +156,17 @@ impl Driver {
                 Act::History => driver.history(session, visit).await,
                 Act::Leave => driver.leave(session, visit).await,
             },
+            (Self::SocketIo(driver), Session::SocketIo(session)) => match act {
+                Act::Page => {
+                    driver.arrive(session, visit).await;
+                    true
+                }
+                Act::Leave => {
+                    driver.leave(session);
+                    false
+                }
+                Act::Login | Act::History => false,
+            },
             (Self::WebSocket(driver), Session::WebSocket(session)) => match act {
                 Act::Page => driver.arrive(session, visit).await,
                 Act::Login | Act::History | Act::Leave => false,
@@ -161,6 +178,7 @@ impl Driver {
     /// What goes on while the user thinks; never ends, and may be dropped at any time.
     pub async fn idle(&self, session: &mut Session) {
         match (self, session) {
+            (Self::SocketIo(driver), Session::SocketIo(session)) => driver.idle(session).await,
             (Self::WebSocket(driver), Session::WebSocket(session)) => driver.idle(session).await,
             _ => std::future::pending().await,
         }
@@ -176,6 +194,7 @@ impl Driver {
             (Self::OpenAi(driver), Session::OpenAi(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::LibreChat(driver), Session::LibreChat(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::Sse(driver), Session::Sse(session)) => driver.turn(session, prompt, turn, live).await,
+            (Self::SocketIo(driver), Session::SocketIo(session)) => driver.turn(session, prompt, turn, live).await,
             (Self::WebSocket(driver), Session::WebSocket(session)) => driver.turn(session, prompt, turn, live).await,
             _ => unreachable!("a session is its driver's"),
         }

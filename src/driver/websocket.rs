@@ -26,9 +26,7 @@
 //! A message is one token if it has text where the scenario says; how often the other side pings, and what its
 //! heartbeats are, is no sign that the reply goes on.
 
-mod line;
 mod open;
-mod reading;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,9 +37,9 @@ use http::{HeaderMap, header};
 use serde_json::Value;
 use url::Url;
 
-use self::line::{GOING_AWAY, Line, NORMAL};
-use self::open::Backoff;
-use self::reading::{Lost, Reading};
+use super::described::backoff::Backoff;
+use super::described::line::{GOING_AWAY, Line, NORMAL};
+use super::described::reading::{Lost, Reading};
 use super::described::rules::Listener;
 use super::described::values::Values;
 use super::exchange::{Exchange, Failure, HeaderError, add_headers};
@@ -212,7 +210,7 @@ impl WebSocketChat {
         self.ask(&mut line, &message, exchange).await?;
         let mut pause = Pause::of(prompt.disturb, exchange.turn.sent.unwrap_or(exchange.turn.started));
         loop {
-            let failure: Failure = match reading.read(&mut line, exchange, &mut pause).await {
+            let failure: Failure = match reading.read(&mut *line, exchange, &mut pause).await {
                 Ok(Stop::End) => {
                     self.keep(session, line);
                     return Ok(Outcome::Completed);
@@ -228,7 +226,7 @@ impl WebSocketChat {
                     Failure::new(outcome, "the user lost the connection")
                 }
                 // The server closed the kept socket while we were writing, which is no failure of it.
-                Err(Lost::Socket(broken))
+                Err(Lost::Channel(broken))
                     if may_be_closing && broken.is_leaving() && is_unanswered(reading, exchange) =>
                 {
                     may_be_closing = false;
@@ -239,7 +237,7 @@ impl WebSocketChat {
                     continue;
                 }
                 // Without a word: who says goodbye has nothing to come back to.
-                Err(Lost::Socket(broken)) if broken.is_resumable() => {
+                Err(Lost::Channel(broken)) if broken.is_resumable() => {
                     drop(line);
                     broken.into()
                 }
@@ -254,7 +252,7 @@ impl WebSocketChat {
 
     /// Sends the turn's message.
     async fn ask(&self, line: &mut Line, message: &str, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        exchange.turn.wire = Some(line.wire());
+        // For the lead: `exchange.turn.wire = Some(line.wire());` once `record::Wire` is here.
         exchange.turn.sent = exchange.wait(line.send(message)).await?;
         Ok(())
     }
@@ -307,7 +305,7 @@ impl WebSocketChat {
         reading.listener.give(&mut session.values);
         line.say(&session.values.fill(cancel));
         let mut on = Pause::never();
-        match tokio::time::timeout(AFTER_CANCEL, reading.read(&mut line, exchange, &mut on)).await {
+        match tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *line, exchange, &mut on)).await {
             Ok(Ok(_)) => {
                 self.keep(session, line);
                 Ok(Outcome::Aborted)

@@ -25,6 +25,7 @@ mod reports;
 mod result;
 mod scenarios;
 mod secrets;
+mod socketio;
 mod sse;
 mod stamps;
 mod stopping;

@@ -51,6 +51,7 @@ fn every_scenario_that_comes_with_the_tool_is_valid() {
         "librechat-watched",
         "openai-endpoint",
         "openai-responses",
+        "socketio-chat",
         "websocket-generic",
     ];
     assert_eq!(names, all);

@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::account::Credentials;
 use crate::driver::Prompt;
+use crate::driver::exchange::Failure;
+use crate::record::Outcome;
 use crate::scenario::Template;
 
 /// What has a meaning in a URL: all but the unreserved characters (RFC 3986, 2.3).
@@ -167,9 +170,28 @@ impl Values {
     pub(in crate::driver) fn fill_json(&self, template: &Template) -> Value {
         template.fill_json(&|name: &str| self.get(name))
     }
+
+    /// Headers with those of a scenario, none of which is shown anywhere.
+    pub(in crate::driver) fn fill_headers(
+        &self,
+        headers: &HeaderMap,
+        added: &[(HeaderName, Template)],
+    ) -> Result<HeaderMap, Failure> {
+        let mut headers = headers.clone();
+        for (name, text) in added {
+            let Ok(mut value) = HeaderValue::from_str(&self.fill(text)) else {
+                let detail = format!("the header `{name}` has a value that cannot be sent");
+                return Err(Failure::new(Outcome::Protocol, detail));
+            };
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
+        }
+        Ok(headers)
+    }
 }
 
-fn percent_encoded(text: &str) -> String {
+/// A text as one part of a path or query.
+pub(in crate::driver) fn percent_encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 

@@ -5,52 +5,20 @@ use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
-use super::line::{Broken, Line};
 use super::{Session, WebSocketChat};
-use crate::clock::{self, Nanos};
+use crate::clock;
 use crate::driver::Live;
+use crate::driver::described::line::{Broken, Line};
+use crate::driver::described::reading::Channel;
 use crate::driver::described::rules::meets;
 use crate::driver::described::values::{Scope, Values};
-use crate::driver::exchange::{Exchange, Failure, silence, uri};
-use crate::net::{Opening, WebSocket};
+use crate::driver::exchange::{Exchange, Failure, uri};
+use crate::net::Opening;
 use crate::record::{Outcome, Turn};
 use crate::scenario::{Condition, SocketPer};
-
-/// What is granted beyond the connect timeout before an upgrade counts as not answered: TCP and TLS have the same
-/// limit, and say so themselves when they pass it.
-const UPGRADE: Duration = Duration::from_millis(250);
-/// How many times the first pause the longest one is.
-const LONGEST: u32 = 30;
-
-/// The pauses before sockets are opened again: doubled for each failure after the other.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    failed: u32,
-    not_before: Nanos,
-}
-
-impl Backoff {
-    /// An opening has failed, or a socket broke; `first` is the first pause.
-    pub(super) fn fail(&mut self, first: Duration) {
-        let times = 2_u32.saturating_pow(self.failed).min(LONGEST);
-        self.failed = self.failed.saturating_add(1);
-        self.not_before = clock::monotonic().saturating_add(clock::nanos(first.saturating_mul(times)));
-    }
-
-    fn succeed(&mut self) {
-        *self = Self::default();
-    }
-
-    /// How long to wait from now on.
-    fn left(&self) -> Duration {
-        Duration::from_nanos((self.not_before - clock::monotonic()).max(0) as u64)
-    }
-}
 
 impl WebSocketChat {
     /// The user comes: opens the socket, into `visit`. False where each turn opens its own.
@@ -100,7 +68,7 @@ impl WebSocketChat {
         let began = clock::monotonic();
         let pause = session.backoff.left();
         if !pause.is_zero() {
-            within(exchange, pause, std::future::pending::<()>()).await?;
+            exchange.within(pause, std::future::pending::<()>()).await?;
         }
         // Boxed: opening is rare, and its state would lie in every open turn otherwise.
         let opened = Box::pin(self.open(&mut session.values, exchange)).await;
@@ -119,7 +87,7 @@ impl WebSocketChat {
 
     /// Opens a socket: the upgrade, the first messages, and what is waited for.
     async fn open(&self, values: &mut Values, exchange: &mut Exchange<'_>) -> Result<Box<Line>, Failure> {
-        let headers = self.headers_for(values)?;
+        let headers = values.fill_headers(&self.headers, &self.plan.headers)?;
         let opening = Opening {
             uri: uri(&format!("{}{}", self.prefix, values.fill_path(&self.plan.path)))?,
             headers: &headers,
@@ -127,30 +95,9 @@ impl WebSocketChat {
             deflate: self.plan.deflate,
             message_limit: self.plan.message_limit,
         };
-        let limit = self.limits.connect;
-        let opened = within(exchange, limit + UPGRADE, WebSocket::open(&self.endpoint, &opening)).await?;
-        let socket = opened.ok_or_else(|| {
-            let detail = format!("connected, but the upgrade was not answered within {} s", limit.as_secs_f64());
-            Failure::new(Outcome::ConnectTimeout, detail)
-        })??;
-        let mut line = Box::new(Line::new(socket, self.plan.ping));
-        exchange.turn.connect.get_or_insert(line.times().tcp);
-        exchange.turn.tls = exchange.turn.tls.or(line.times().tls);
+        let mut line = Line::open(&self.endpoint, &opening, self.limits.connect, self.plan.ping, exchange).await?;
         self.greet(values, &mut line, exchange).await?;
         Ok(line)
-    }
-
-    fn headers_for(&self, values: &Values) -> Result<HeaderMap, Failure> {
-        let mut headers = self.headers.clone();
-        for (name, text) in &self.plan.headers {
-            let Ok(mut value) = HeaderValue::from_str(&values.fill(text)) else {
-                let detail = format!("the header `{name}` has a value that cannot be sent");
-                return Err(Failure::new(Outcome::Protocol, detail));
-            };
-            value.set_sensitive(true);
-            headers.insert(name.clone(), value);
-        }
-        Ok(headers)
     }
 
     /// Says the first messages and waits for the answer to them.
@@ -163,7 +110,7 @@ impl WebSocketChat {
         };
         let limit = self.limits.connect;
         let listening = self.listen(values, line, |text| self.greeting(opened, text));
-        let Some(heard) = within(exchange, limit, listening).await? else {
+        let Some(heard) = exchange.within(limit, listening).await? else {
             let detail = format!("open, but the message that is waited for did not come in {} s", limit.as_secs_f64());
             return Err(Failure::new(Outcome::ConnectTimeout, detail));
         };
@@ -205,8 +152,8 @@ impl WebSocketChat {
         poll_fn(|cx| {
             loop {
                 let (mut found, mut beaten) = (None, false);
-                let polled = line.poll(cx, |data, _, _| {
-                    let text = std::str::from_utf8(data).unwrap_or_default();
+                let polled = line.poll(cx, |message, _, _| {
+                    let text = message.text();
                     beaten = self.rules.heartbeat.as_ref().is_some_and(|beat| meets(beat, "", text).is_some());
                     if !beaten {
                         found = take(text);
@@ -225,39 +172,5 @@ impl WebSocketChat {
             }
         })
         .await
-    }
-}
-
-/// Waits for something with a limit of its own in the place of that for silence; `None` when that is passed.
-async fn within<T>(
-    exchange: &mut Exchange<'_>,
-    limit: Duration,
-    future: impl Future<Output = T>,
-) -> Result<Option<T>, Failure> {
-    let left = exchange.watchdog.left();
-    let waited = tokio::time::timeout(limit.min(left), future).await;
-    exchange.watchdog.sign(clock::monotonic());
-    match waited {
-        Ok(value) => Ok(Some(value)),
-        Err(_) if left <= limit => Err(silence(Outcome::TimedOut)),
-        Err(_) => Ok(None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_thirty_times_the_first() {
-        let (mut backoff, first) = (Backoff::default(), Duration::from_secs(10));
-        assert_eq!(backoff.left(), Duration::ZERO);
-        for times in [1, 2, 4, 8, 16, 30, 30] {
-            backoff.fail(first);
-            let (left, whole) = (backoff.left(), first * times);
-            assert!(left <= whole && left > whole - first / 2, "{left:?} of {whole:?}");
-        }
-        backoff.succeed();
-        assert_eq!(backoff.left(), Duration::ZERO);
     }
 }

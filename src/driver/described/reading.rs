@@ -2,62 +2,117 @@
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use super::line::{Broken, Line};
-use crate::driver::described::rules::Listener;
+use serde_json::Value;
+
+use super::rules::Listener;
 use crate::driver::exchange::{Exchange, Failure, silence};
 use crate::driver::reply::Arrivals;
 use crate::driver::stream::{Pause, Said, Stop};
 use crate::net::ReadStamp;
 use crate::record::{Outcome, Turn};
 
+/// What comes in one piece.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::driver) enum Message<'m> {
+    /// A text.
+    Text(&'m str),
+    /// Bytes.
+    Binary(&'m [u8]),
+    /// An event with its arguments, and how many bytes it was.
+    Event { name: &'m str, arguments: &'m Value, size: usize },
+}
+
+impl<'m> Message<'m> {
+    fn size(self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Event { size, .. } => size,
+        }
+    }
+
+    /// It as a text; an empty one where it is none.
+    pub(in crate::driver) fn text(self) -> &'m str {
+        match self {
+            Self::Text(text) => text,
+            Self::Binary(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+            Self::Event { .. } => "",
+        }
+    }
+}
+
+/// What messages come by.
+pub(in crate::driver) trait Channel {
+    /// Why it is of no use any more.
+    type Broken: Into<Failure>;
+
+    /// When the newest read arrived.
+    fn stamp(&self) -> ReadStamp;
+
+    /// Whether something was read that nobody has taken yet.
+    fn has_more(&self) -> bool;
+
+    /// Hands messages that have come to `take`, with the stamp of the read that completed them and the number of
+    /// bytes behind them in it, until it has had enough. What keeps the channel alive is done on the way. Ready when
+    /// there may be more, or the channel is of no use.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnMut(Message<'_>, ReadStamp, usize) -> ControlFlow<()>,
+    ) -> Poll<Result<(), Self::Broken>>;
+
+    /// Says what answers a heartbeat, with the next poll.
+    fn answer(&mut self, reply: &str);
+}
+
 /// A reply that is being read.
-pub(super) struct Reading {
-    pub(super) listener: Listener,
+pub(in crate::driver) struct Reading {
+    pub(in crate::driver) listener: Listener,
     /// What answers a heartbeat.
     beat: Option<String>,
     arrivals: Arrivals,
     /// Whether anything but heartbeats has come.
-    pub(super) begun: bool,
+    pub(in crate::driver) begun: bool,
 }
 
 /// Why a reply cannot be read on.
-pub(super) enum Lost {
-    /// Its socket is of no use any more.
-    Socket(Broken),
+pub(in crate::driver) enum Lost<B> {
+    /// What it comes by is of no use any more.
+    Channel(B),
     /// The turn has failed.
     Turn(Failure),
 }
 
 impl Reading {
-    pub(super) fn new(listener: Listener, beat: Option<String>) -> Self {
+    pub(in crate::driver) fn new(listener: Listener, beat: Option<String>) -> Self {
         Self { listener, beat, arrivals: Arrivals::default(), begun: false }
     }
 
-    /// The reply goes on, on another socket.
-    pub(super) fn reconnect(&mut self) {
+    /// The reply goes on, on another channel.
+    pub(in crate::driver) fn reconnect(&mut self) {
         self.arrivals.reconnect();
     }
 
     /// Tokens so far.
-    pub(super) fn tokens(&self, turn: &Turn) -> u64 {
+    pub(in crate::driver) fn tokens(&self, turn: &Turn) -> u64 {
         self.arrivals.tokens(turn)
     }
 
     /// Reads up to the message that ends the turn, or until the user does something else.
-    pub(super) async fn read(
+    pub(in crate::driver) async fn read<C: Channel>(
         &mut self,
-        line: &mut Line,
+        channel: &mut C,
         exchange: &mut Exchange<'_>,
         pause: &mut Pause,
-    ) -> Result<Stop, Lost> {
+    ) -> Result<Stop, Lost<C::Broken>> {
         poll_fn(|cx| {
-            let before = line.stamp().read;
+            let before = channel.stamp().read;
             loop {
                 let (mut stopped, mut beaten) = (None, false);
-                let polled = line.poll(cx, |data, stamp, rest| {
-                    match self.take(data, stamp, rest, exchange) {
+                let polled = channel.poll(cx, |message, stamp, rest| {
+                    match self.take(message, stamp, rest, exchange) {
                         Ok(Said::Done(_)) => stopped = Some(Ok(Stop::End)),
                         Ok(Said::Heartbeat) => beaten = true,
                         Ok(_) if pause.is_reached(self.arrivals.tokens(exchange.turn)) => {
@@ -69,18 +124,18 @@ impl Reading {
                     ControlFlow::Break(())
                 });
                 if let Some(beat) = self.beat.as_ref().filter(|_| beaten) {
-                    line.say(beat);
+                    channel.answer(beat);
                 }
-                if line.has_more() {
-                    self.arrivals.follow(line.stamp());
+                if channel.has_more() {
+                    self.arrivals.follow(channel.stamp());
                 }
                 let ended = match (stopped, polled) {
                     (Some(stopped), _) => Poll::Ready(stopped),
                     (None, Poll::Ready(Ok(()))) => continue,
-                    (None, Poll::Ready(Err(broken))) => Poll::Ready(Err(Lost::Socket(broken))),
+                    (None, Poll::Ready(Err(broken))) => Poll::Ready(Err(Lost::Channel(broken))),
                     (None, Poll::Pending) if pause.is_over(cx) => Poll::Ready(Ok(Stop::Pause)),
                     (None, Poll::Pending) => {
-                        let newest = line.stamp();
+                        let newest = channel.stamp();
                         let awake = (newest.read != before).then_some(newest.returned);
                         exchange.watchdog.poll_awake(awake, cx).map(|limit| Err(Lost::Turn(silence(limit))))
                     }
@@ -96,16 +151,20 @@ impl Reading {
     /// Takes one message.
     fn take(
         &mut self,
-        data: &[u8],
+        message: Message<'_>,
         stamp: ReadStamp,
         rest: usize,
         exchange: &mut Exchange<'_>,
     ) -> Result<Said, Failure> {
-        exchange.body_left = match exchange.body_left.checked_sub(data.len()) {
+        exchange.body_left = match exchange.body_left.checked_sub(message.size()) {
             Some(left) => left,
             None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
         };
-        let heard = self.listener.hear(b"", data);
+        let heard = match message {
+            Message::Text(text) => self.listener.hear(b"", text.as_bytes()),
+            Message::Binary(bytes) => self.listener.hear(b"", bytes),
+            Message::Event { name, arguments, .. } => self.listener.hear_json(name, arguments),
+        };
         let tokens = match heard {
             Ok(Said::Tokens(tokens) | Said::Done(tokens)) => tokens,
             Ok(Said::Other | Said::Heartbeat) | Err(_) => 0,
@@ -128,10 +187,10 @@ impl Reading {
     }
 }
 
-impl From<Lost> for Failure {
-    fn from(lost: Lost) -> Self {
+impl<B: Into<Failure>> From<Lost<B>> for Failure {
+    fn from(lost: Lost<B>) -> Self {
         match lost {
-            Lost::Socket(broken) => broken.into(),
+            Lost::Channel(broken) => broken.into(),
             Lost::Turn(failure) => failure,
         }
     }

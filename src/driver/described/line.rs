@@ -8,22 +8,28 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::reading::{Channel, Message};
 use crate::clock::Nanos;
-use crate::driver::exchange::Failure;
-use crate::net::{ConnectTimes, Incoming, OpenError, Outgoing, ReadStamp, SocketError, UpgradeError, WebSocket};
-use crate::record::{Outcome, Wire};
+use crate::driver::exchange::{Exchange, Failure};
+use crate::net::{
+    ConnectTimes, Endpoint, Incoming, OpenError, Opening, Outgoing, ReadStamp, SocketError, UpgradeError, WebSocket,
+};
+use crate::record::Outcome;
 
 /// Nothing more is wanted (RFC 6455, 7.4.1).
-pub(super) const NORMAL: u16 = 1000;
+pub(in crate::driver) const NORMAL: u16 = 1000;
 /// The page is left.
-pub(super) const GOING_AWAY: u16 = 1001;
+pub(in crate::driver) const GOING_AWAY: u16 = 1001;
 /// Nothing more may be said.
 const POLICY: u16 = 1008;
 /// Overloaded; registered with IANA.
 const TRY_AGAIN_LATER: u16 = 1013;
+/// What is granted beyond the connect timeout before an upgrade counts as not answered: TCP and TLS have the same
+/// limit, and say so themselves when they pass it.
+const UPGRADE: Duration = Duration::from_millis(250);
 
 /// A socket of one user.
-pub(super) struct Line {
+pub(in crate::driver) struct Line {
     socket: WebSocket,
     pings: Option<Pings>,
     /// Why the kernel has refused what was said.
@@ -32,7 +38,7 @@ pub(super) struct Line {
 
 /// Why a socket is of no use any more.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(in crate::driver) enum Broken {
     /// The other side has said that it closes it.
     Closed { code: Option<u16>, reason: String },
     /// It is gone, or what came is not WebSocket.
@@ -43,38 +49,42 @@ pub(super) enum Broken {
 
 impl Line {
     /// An open socket; `ping` tells how often pings are sent, and how long a pong may take.
-    pub(super) fn new(socket: WebSocket, ping: Option<(Duration, Duration)>) -> Self {
+    pub(in crate::driver) fn new(socket: WebSocket, ping: Option<(Duration, Duration)>) -> Self {
         Self { socket, pings: ping.map(|(interval, timeout)| Pings::new(interval, timeout)), refused: None }
     }
 
+    /// Opens a socket within the connect timeout; `ping` as for [`Self::new`].
+    pub(in crate::driver) async fn open(
+        endpoint: &Endpoint,
+        opening: &Opening<'_>,
+        limit: Duration,
+        ping: Option<(Duration, Duration)>,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Box<Self>, Failure> {
+        let opened = exchange.within(limit + UPGRADE, WebSocket::open(endpoint, opening)).await?;
+        let socket = opened.ok_or_else(|| {
+            let detail = format!("connected, but the upgrade was not answered within {} s", limit.as_secs_f64());
+            Failure::new(Outcome::ConnectTimeout, detail)
+        })??;
+        let line = Box::new(Self::new(socket, ping));
+        exchange.turn.connect.get_or_insert(line.times().tcp);
+        exchange.turn.tls = exchange.turn.tls.or(line.times().tls);
+        Ok(line)
+    }
+
     /// How long connecting took.
-    pub(super) fn times(&self) -> ConnectTimes {
+    pub(in crate::driver) fn times(&self) -> ConnectTimes {
         self.socket.times
     }
 
-    /// When the newest read arrived.
-    pub(super) fn stamp(&self) -> ReadStamp {
-        self.socket.stamp()
-    }
-
-    /// What carries it.
-    pub(super) fn wire(&self) -> Wire {
-        if self.socket.deflates() { Wire::WebSocketDeflate } else { Wire::WebSocket }
-    }
-
-    /// Whether something was read that nobody has taken yet.
-    pub(super) fn has_more(&self) -> bool {
-        self.socket.has_more()
-    }
-
     /// Says something, with the next flush or poll.
-    pub(super) fn say(&mut self, text: &str) {
+    pub(in crate::driver) fn say(&mut self, text: &str) {
         self.socket.queue(Outgoing::Text(text));
     }
 
     /// Says something and waits until it is sent; gives the moment of its first byte. That it cannot be sent is no
     /// failure here: reading tells why.
-    pub(super) async fn send(&mut self, text: &str) -> Option<Nanos> {
+    pub(in crate::driver) async fn send(&mut self, text: &str) -> Option<Nanos> {
         self.socket.mark_send();
         self.say(text);
         self.flush().await;
@@ -82,29 +92,61 @@ impl Line {
     }
 
     /// Waits until all that was said is sent, or cannot be.
-    pub(super) async fn flush(&mut self) {
+    pub(in crate::driver) async fn flush(&mut self) {
         if let Err(error) = self.socket.flush().await {
             self.refused = Some(error);
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) {
+    /// Sends what was said, as far as the kernel takes it.
+    pub(in crate::driver) fn poll_flush(&mut self, cx: &mut Context<'_>) {
         // What is left of it lies in the socket, not in this future.
         let _ = pin!(self.flush()).poll(cx);
     }
 
-    /// Hands messages that have come to `take`, with the stamp of the read that completed them and the number of
-    /// bytes behind them in it, until it has had enough. Reads at most once, and writes what was said. Ready when
-    /// there may be more, or the socket is of no use.
-    pub(super) fn poll(
+    /// Ready when no pong came in time.
+    fn poll_pings(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        loop {
+            let Some(pings) = &mut self.pings else { return Poll::Pending };
+            match ready!(pings.poll(cx)) {
+                Due::Lost(after) => return Poll::Ready(after),
+                Due::Ping => {
+                    self.socket.queue(Outgoing::Ping(b""));
+                    self.poll_flush(cx);
+                }
+            }
+        }
+    }
+
+    /// Closes it, and tells the other side why, unless one of them has closed already. What the kernel does not take
+    /// at once is not told.
+    pub(in crate::driver) fn close(mut self, code: u16) {
+        self.socket.queue(Outgoing::Close(code, ""));
+        self.poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+impl Channel for Line {
+    type Broken = Broken;
+
+    fn stamp(&self) -> ReadStamp {
+        self.socket.stamp()
+    }
+
+    fn has_more(&self) -> bool {
+        self.socket.has_more()
+    }
+
+    /// Reads at most once, and writes what was said.
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut take: impl FnMut(&[u8], ReadStamp, usize) -> ControlFlow<()>,
+        mut take: impl FnMut(Message<'_>, ReadStamp, usize) -> ControlFlow<()>,
     ) -> Poll<Result<(), Broken>> {
         let (mut ponged, mut closed) = (false, None);
         let polled = self.socket.poll_message(cx, |incoming, stamp, rest| match incoming {
-            Incoming::Text(text) => take(text.as_bytes(), stamp, rest),
-            Incoming::Binary(bytes) => take(bytes, stamp, rest),
+            Incoming::Text(text) => take(Message::Text(text), stamp, rest),
+            Incoming::Binary(bytes) => take(Message::Binary(bytes), stamp, rest),
             Incoming::Ping(_) => ControlFlow::Continue(()),
             Incoming::Pong(_) => {
                 ponged = true;
@@ -132,31 +174,14 @@ impl Line {
         }
     }
 
-    /// Ready when no pong came in time.
-    fn poll_pings(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        loop {
-            let Some(pings) = &mut self.pings else { return Poll::Pending };
-            match ready!(pings.poll(cx)) {
-                Due::Lost(after) => return Poll::Ready(after),
-                Due::Ping => {
-                    self.socket.queue(Outgoing::Ping(b""));
-                    self.poll_flush(cx);
-                }
-            }
-        }
-    }
-
-    /// Closes it, and tells the other side why, unless one of them has closed already. What the kernel does not take
-    /// at once is not told.
-    pub(super) fn close(mut self, code: u16) {
-        self.socket.queue(Outgoing::Close(code, ""));
-        self.poll_flush(&mut Context::from_waker(Waker::noop()));
+    fn answer(&mut self, reply: &str) {
+        self.say(reply);
     }
 }
 
 impl Broken {
     /// Whether a client that can take its turn up again would do so.
-    pub(super) fn is_resumable(&self) -> bool {
+    pub(in crate::driver) fn is_resumable(&self) -> bool {
         match self {
             Self::Closed { code, .. } => !matches!(code, Some(NORMAL | POLICY)),
             Self::Socket(SocketError::Closed | SocketError::Reset) | Self::Silent(_) => true,
@@ -165,7 +190,7 @@ impl Broken {
     }
 
     /// Whether the other side has ended it for no reason that has to do with what was said.
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(in crate::driver) fn is_leaving(&self) -> bool {
         match self {
             Self::Closed { code, .. } => matches!(code, None | Some(NORMAL | GOING_AWAY)),
             Self::Socket(error) => matches!(error, SocketError::Closed | SocketError::Reset),

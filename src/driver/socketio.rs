@@ -1,0 +1,309 @@
+//! A chat over Socket.IO 3 or 4 whose events a scenario describes: Socket.IO protocol 5 over Engine.IO protocol 4, as
+//! the socket.io project's `socket.io-protocol` and `engine.io-protocol` have them, and its client does it.
+//!
+//! | what comes | outcome |
+//! |---|---|
+//! | the event that ends a turn | `Completed` |
+//! | the event that says of an error / of too many | `ErrorEvent` / `RateLimited` |
+//! | no connection | `ConnectRefused`, `ConnectTimeout`, `Dns`, `Tls` |
+//! | no handshake, or no answer of the namespace, within the connect timeout | `ConnectTimeout` |
+//! | the namespace refuses: code 401 or 403, or words for it / anything else | `Unauthorized` / `ErrorEvent` |
+//! | another status than 101 or 200: 429 / 401, 403 / other 4xx / 5xx / other | `RateLimited` / `Unauthorized` / `HttpClient` / `HttpServer` / `Protocol` |
+//! | 400 for a session that the server does not have: no sticky sessions | `HttpClient` |
+//! | a DISCONNECT packet, a close packet or frame, the end without one | `Truncated` |
+//! | a reset connection | `Reset` |
+//! | a packet or frame against the protocol, or larger than the limit | `Protocol` |
+//! | no ping of the server within its interval and timeout | `Stalled` |
+//! | no event for the stall limit / longer than the turn limit | `Stalled` / `TimedOut` |
+//! | cancelled by the user; the connection lost by the user | `Aborted` |
+//!
+//! With `transport = "polling"` a user begins as browsers do: polls, is taken into the namespace, and goes over to a
+//! WebSocket. Where the server does not offer that, or something on the way refuses it, he goes on polling. What a
+//! server or a load balancer sets as cookies is sent again, which is how it keeps a session's requests together.
+//!
+//! Nothing takes a turn up again whose connection breaks: Socket.IO sends events at most once.
+
+mod link;
+mod open;
+mod packet;
+mod polls;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use serde_json::Value;
+use url::Url;
+
+use self::link::{Broken, Link};
+use super::described::backoff::Backoff;
+use super::described::cookies::Jar;
+use super::described::reading::{Lost, Reading};
+use super::described::rules::Listener;
+use super::described::values::Values;
+use super::exchange::{Exchange, Failure, HeaderError, add_headers};
+use super::librechat::BROWSER;
+use super::stream::{Pause, Stop};
+use super::{Limits, Live, Prompt};
+use crate::account::Credentials;
+use crate::clock::{self, SECOND};
+use crate::net::Endpoint;
+use crate::record::{Outcome, Turn};
+use crate::scenario::{ReplyRules, SocketIoPlan, Template};
+use crate::secret::Secret;
+
+/// How long a turn has for its end after it was cancelled.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// A deployment that speaks Socket.IO.
+pub struct SocketIo {
+    endpoint: Arc<Endpoint>,
+    /// The path before the plan's, without a slash at its end.
+    prefix: String,
+    headers: HeaderMap,
+    plan: Box<SocketIoPlan>,
+    rules: Arc<ReplyRules>,
+    common: Arc<BTreeMap<String, Value>>,
+    accounts: Vec<Credentials>,
+    /// Whether a text wants the conversation so far.
+    keeps_messages: bool,
+    limits: Limits,
+    /// What must not be shown, though the target repeat it, besides the users' own.
+    secrets: Vec<Secret>,
+}
+
+impl fmt::Debug for SocketIo {
+    /// Without the values, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketIo").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// What one user keeps between turns.
+pub struct Session {
+    account: Option<usize>,
+    values: Values,
+    link: Option<Box<Link>>,
+    jar: Rc<RefCell<Jar>>,
+    backoff: Backoff,
+}
+
+impl Drop for Session {
+    /// The user leaves, and says so.
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close();
+        }
+    }
+}
+
+impl SocketIo {
+    /// A deployment at `base` (such as `https://chat.example`), with what all users' texts have in common, the
+    /// accounts that users share in turn, and further headers.
+    ///
+    /// # Errors
+    /// When a header cannot be sent.
+    pub fn new(
+        endpoint: Endpoint,
+        base: &Url,
+        plan: Box<SocketIoPlan>,
+        common: Arc<BTreeMap<String, Value>>,
+        accounts: Vec<Credentials>,
+        extra: &[(String, Secret)],
+        limits: Limits,
+    ) -> Result<Self, HeaderError> {
+        let mut headers = HeaderMap::new();
+        let origin = base.origin().ascii_serialization();
+        let fixed = [
+            ("host", &base[url::Position::BeforeHost..url::Position::AfterPort]),
+            ("origin", origin.as_str()),
+            ("accept-language", "en-US,en;q=0.9"),
+            ("cache-control", "no-cache"),
+            ("pragma", "no-cache"),
+            ("user-agent", BROWSER),
+        ];
+        let extra_texts = extra.iter().map(|(name, value)| (name.as_str(), value.expose()));
+        add_headers(&mut headers, fixed.into_iter().chain(extra_texts))?;
+        // A model's name is in many messages and no secret.
+        let values = common.iter().filter(|(name, _)| *name != "model").filter_map(|(_, value)| value.as_str());
+        let secrets = values.map(Secret::new).chain(extra.iter().map(|(_, value)| value.clone())).collect();
+        Ok(Self {
+            endpoint: Arc::new(endpoint),
+            prefix: base.path().trim_end_matches('/').to_owned(),
+            headers,
+            rules: Arc::new(plan.reply.clone()),
+            keeps_messages: wants_messages(&plan),
+            plan,
+            common,
+            accounts,
+            limits,
+            secrets,
+        })
+    }
+
+    /// Sends a key as bearer token with each request, unless a header of the same name was given.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub fn set_key(&mut self, key: &Secret) -> Result<(), HeaderError> {
+        self.secrets.push(key.clone());
+        if self.headers.contains_key(header::AUTHORIZATION) {
+            return Ok(());
+        }
+        add_headers(&mut self.headers, [("authorization", format!("Bearer {}", key.expose()).as_str())])
+    }
+
+    /// The session of user number `user`.
+    pub(super) fn session(&self, user: u32) -> Session {
+        let account = (!self.accounts.is_empty()).then(|| user as usize % self.accounts.len());
+        let credentials = account.map(|account| &self.accounts[account]);
+        let values = Values::new(&self.common, user, credentials, self.keeps_messages);
+        Session { account, values, link: None, jar: Rc::default(), backoff: Backoff::default() }
+    }
+
+    /// What must not be shown of what this session is told.
+    fn secrets_of(&self, session: &Session) -> Vec<Secret> {
+        let own = session.account.and_then(|account| self.accounts[account].secret());
+        let jar = session.jar.borrow();
+        self.secrets.iter().chain(own).chain(jar.secrets()).cloned().collect()
+    }
+
+    /// Speaks one turn; see [`super::Driver::turn`].
+    pub(super) async fn turn(&self, session: &mut Session, prompt: &Prompt, turn: &mut Turn, live: Live<'_>) {
+        session.values.begin_turn(prompt);
+        let mut reading = Reading::new(Listener::new(&self.rules, prompt, self.keeps_messages), None);
+        let mut exchange = Exchange::new(&self.limits, turn, live);
+        let ended = self.exchange(session, prompt, &mut reading, &mut exchange).await;
+        let mut listener = reading.listener;
+        listener.give(&mut session.values);
+        turn.retry_after = listener.retry_after.map(clock::nanos).or(turn.retry_after);
+        let mut reply = listener.reply.take();
+        match ended {
+            Ok(outcome) => turn.outcome = outcome,
+            Err(failure) => {
+                drop(failure.end(turn, &self.secrets_of(session)));
+                reply = None;
+            }
+        }
+        session.values.end_turn(reply);
+        if let Some(check) = listener.check {
+            turn.settle(check.finish(turn.outcome == Outcome::Completed, &self.secrets_of(session)));
+        }
+    }
+
+    /// Sends the event and reads the reply to its end. The link goes back to the session only if that came.
+    async fn exchange(
+        &self,
+        session: &mut Session,
+        prompt: &Prompt,
+        reading: &mut Reading,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Outcome, Failure> {
+        let arguments = session.values.fill_json(&self.plan.arguments);
+        let kept = session.link.take().and_then(Self::usable);
+        let mut may_be_closing = kept.is_some();
+        let mut link = match kept {
+            Some(link) => link,
+            None => self.connect(session, exchange).await?,
+        };
+        loop {
+            self.ask(&mut link, arguments.clone(), exchange).await?;
+            let mut pause = Pause::of(prompt.disturb, exchange.turn.sent.unwrap_or(exchange.turn.started));
+            match reading.read(&mut *link, exchange, &mut pause).await {
+                Ok(Stop::End) => {
+                    session.link = Some(link);
+                    return Ok(Outcome::Completed);
+                }
+                Ok(Stop::Pause) if prompt.cancels() => return self.cancel(session, link, reading, exchange).await,
+                // The socket is gone without a word.
+                Ok(Stop::Pause) => return Err(Failure::new(Outcome::Aborted, "the user lost the connection")),
+                // The server closed the kept socket while we were writing, which is no failure of it.
+                Err(Lost::Channel(broken))
+                    if may_be_closing && broken.is_leaving() && is_unanswered(reading, exchange) =>
+                {
+                    link.close_after(&broken);
+                    may_be_closing = false;
+                    exchange.turn.retries += 1;
+                    exchange.turn.sent = None;
+                    link = self.connect(session, exchange).await?;
+                }
+                Err(lost) => {
+                    give_up(link, &lost);
+                    session.backoff.fail(self.plan.reconnect);
+                    return Err(lost.into());
+                }
+            }
+        }
+    }
+
+    /// Sends the turn's event.
+    async fn ask(&self, link: &mut Link, arguments: Value, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+        // For the lead: `exchange.turn.wire = Some(link.wire());` once `record::Wire` is here.
+        let sent = exchange.wait(link.emit(&self.plan.event, arguments, self.plan.acknowledge)).await?;
+        exchange.turn.sent = sent.at;
+        if let Some(times) = sent.times {
+            exchange.turn.connect.get_or_insert(times.tcp);
+            exchange.turn.tls = exchange.turn.tls.or(times.tls);
+        }
+        Ok(())
+    }
+
+    /// Cancels the turn and reads on to its end. Where that does not come, the link is closed.
+    async fn cancel(
+        &self,
+        session: &mut Session,
+        mut link: Box<Link>,
+        reading: &mut Reading,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<Outcome, Failure> {
+        let aborted = Failure::new(Outcome::Aborted, "cancelled by the user");
+        let Some((event, arguments)) = &self.plan.cancel else {
+            link.close();
+            return Err(aborted);
+        };
+        reading.listener.give(&mut session.values);
+        link.emit_soon(event, session.values.fill_json(arguments));
+        let mut on = Pause::never();
+        match tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *link, exchange, &mut on)).await {
+            Ok(Ok(_)) => {
+                session.link = Some(link);
+                Ok(Outcome::Aborted)
+            }
+            Ok(Err(lost)) => {
+                give_up(link, &lost);
+                let failure = Failure::from(lost);
+                Err(if failure.outcome == Outcome::Protocol { failure } else { aborted })
+            }
+            Err(_) => {
+                link.close();
+                Err(aborted)
+            }
+        }
+    }
+}
+
+/// Closes the link of a reply that is given up.
+fn give_up(link: Box<Link>, lost: &Lost<Broken>) {
+    match lost {
+        Lost::Channel(broken) => link.close_after(broken),
+        Lost::Turn(_) => link.close(),
+    }
+}
+
+/// Whether a turn's event went out so short a time ago, with nothing in answer, that the server must have been closing
+/// the socket already.
+fn is_unanswered(reading: &Reading, exchange: &Exchange<'_>) -> bool {
+    !reading.begun && exchange.turn.sent.is_none_or(|sent| clock::monotonic() - sent < SECOND)
+}
+
+/// Whether a text of the plan wants the conversation so far.
+fn wants_messages(plan: &SocketIoPlan) -> bool {
+    let cancel = plan.cancel.as_ref().map(|(_, arguments)| arguments);
+    let texts = [Some(&plan.arguments), plan.auth.as_ref(), cancel].into_iter().flatten();
+    let texts = texts.chain(plan.headers.iter().map(|(_, text)| text));
+    texts.flat_map(Template::names).any(|name| name == "messages")
+}
