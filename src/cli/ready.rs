@@ -170,21 +170,13 @@ impl Way<'_> {
             }
             ProtocolPlan::WebSocket(plan) => {
                 let path = plan.path.source().to_owned();
-                let mut chat =
-                    WebSocketChat::new(endpoint, &base, plan, common, accounts, headers, limits).map_err(refused)?;
-                if let Some(key) = &self.secrets.key {
-                    chat.set_key(key).map_err(refused)?;
-                }
-                (Driver::WebSocket(chat), path)
+                let chat = WebSocketChat::new(endpoint, &base, plan, common, accounts, headers, limits);
+                (Driver::WebSocket(chat.map_err(refused)?.with_site(site)), path)
             }
             ProtocolPlan::SocketIo(plan) => {
                 let path = plan.path.clone();
-                let mut chat =
-                    SocketIo::new(endpoint, &base, plan, common, accounts, headers, limits).map_err(refused)?;
-                if let Some(key) = &self.secrets.key {
-                    chat.set_key(key).map_err(refused)?;
-                }
-                (Driver::SocketIo(chat), path)
+                let chat = SocketIo::new(endpoint, &base, plan, common, accounts, headers, limits);
+                (Driver::SocketIo(chat.map_err(refused)?.with_site(site)), path)
             }
         };
         let url = format!("{}{path}", base.as_str().trim_end_matches('/'));

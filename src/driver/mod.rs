@@ -156,21 +156,8 @@ impl Driver {
                 Act::History => driver.history(session, visit).await,
                 Act::Leave => driver.leave(session, visit).await,
             },
-            (Self::SocketIo(driver), Session::SocketIo(session)) => match act {
-                Act::Page => {
-                    driver.arrive(session, visit).await;
-                    true
-                }
-                Act::Leave => {
-                    driver.leave(session);
-                    false
-                }
-                Act::Login | Act::History => false,
-            },
-            (Self::WebSocket(driver), Session::WebSocket(session)) => match act {
-                Act::Page => driver.arrive(session, visit).await,
-                Act::Login | Act::History | Act::Leave => false,
-            },
+            (Self::SocketIo(driver), Session::SocketIo(session)) => driver.act(act, session, visit).await,
+            (Self::WebSocket(driver), Session::WebSocket(session)) => driver.act(act, session, visit).await,
             _ => unreachable!("a session is its driver's"),
         }
     }

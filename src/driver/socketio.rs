@@ -35,7 +35,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde_json::Value;
 use url::Url;
 
@@ -43,17 +43,17 @@ use self::link::{Broken, Link};
 use super::described::backoff::Backoff;
 use super::described::cookies::Jar;
 use super::described::reading::{Lost, Reading};
+use super::described::request::Deployment;
 use super::described::rules::Listener;
-use super::described::values::Values;
-use super::exchange::{Exchange, Failure, HeaderError, add_headers};
-use super::librechat::BROWSER;
+use super::described::site::User;
+use super::exchange::{Exchange, Failure, HeaderError};
 use super::stream::{Pause, Stop};
 use super::{Limits, Live, Prompt};
 use crate::account::Credentials;
 use crate::clock::{self, SECOND};
 use crate::net::Endpoint;
 use crate::record::{Outcome, Turn};
-use crate::scenario::{ReplyRules, SocketIoPlan, Template};
+use crate::scenario::{ReplyRules, Site, SocketIoPlan, Template};
 use crate::secret::Secret;
 
 /// How long a turn has for its end after it was cancelled.
@@ -61,32 +61,25 @@ const AFTER_CANCEL: Duration = Duration::from_secs(2);
 
 /// A deployment that speaks Socket.IO.
 pub struct SocketIo {
-    endpoint: Arc<Endpoint>,
-    /// The path before the plan's, without a slash at its end.
-    prefix: String,
+    deployment: Deployment,
+    /// Those of the requests that open a socket.
     headers: HeaderMap,
     plan: Box<SocketIoPlan>,
     rules: Arc<ReplyRules>,
-    common: Arc<BTreeMap<String, Value>>,
-    accounts: Vec<Credentials>,
     /// Whether a text wants the conversation so far.
     keeps_messages: bool,
-    limits: Limits,
-    /// What must not be shown, though the target repeat it, besides the users' own.
-    secrets: Vec<Secret>,
 }
 
 impl fmt::Debug for SocketIo {
     /// Without the values, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SocketIo").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("SocketIo").field("deployment", &self.deployment).finish_non_exhaustive()
     }
 }
 
 /// What one user keeps between turns.
 pub struct Session {
-    account: Option<usize>,
-    values: Values,
+    user: User,
     link: Option<Box<Link>>,
     jar: Rc<RefCell<Jar>>,
     backoff: Backoff,
@@ -116,70 +109,39 @@ impl SocketIo {
         extra: &[(String, Secret)],
         limits: Limits,
     ) -> Result<Self, HeaderError> {
-        let mut headers = HeaderMap::new();
-        let origin = base.origin().ascii_serialization();
-        let fixed = [
-            ("host", &base[url::Position::BeforeHost..url::Position::AfterPort]),
-            ("origin", origin.as_str()),
-            ("accept-language", "en-US,en;q=0.9"),
-            ("cache-control", "no-cache"),
-            ("pragma", "no-cache"),
-            ("user-agent", BROWSER),
-        ];
-        let extra_texts = extra.iter().map(|(name, value)| (name.as_str(), value.expose()));
-        add_headers(&mut headers, fixed.into_iter().chain(extra_texts))?;
-        // A model's name is in many messages and no secret.
-        let values = common.iter().filter(|(name, _)| *name != "model").filter_map(|(_, value)| value.as_str());
-        let secrets = values.map(Secret::new).chain(extra.iter().map(|(_, value)| value.clone())).collect();
-        Ok(Self {
-            endpoint: Arc::new(endpoint),
-            prefix: base.path().trim_end_matches('/').to_owned(),
-            headers,
-            rules: Arc::new(plan.reply.clone()),
-            keeps_messages: wants_messages(&plan),
-            plan,
-            common,
-            accounts,
-            limits,
-            secrets,
-        })
+        let deployment = Deployment::new(endpoint, base, common, accounts, extra, limits)?;
+        let headers = deployment.socket_headers(base, extra)?;
+        let (rules, keeps_messages) = (Arc::new(plan.reply.clone()), wants_messages(&plan));
+        Ok(Self { deployment, headers, rules, keeps_messages, plan })
     }
 
-    /// Sends a key as bearer token with each request, unless a header of the same name was given.
-    ///
-    /// # Errors
-    /// When it cannot be sent.
-    pub fn set_key(&mut self, key: &Secret) -> Result<(), HeaderError> {
-        self.secrets.push(key.clone());
-        if self.headers.contains_key(header::AUTHORIZATION) {
-            return Ok(());
-        }
-        add_headers(&mut self.headers, [("authorization", format!("Bearer {}", key.expose()).as_str())])
+    /// The same with what its client does besides turns.
+    #[must_use]
+    pub fn with_site(mut self, site: Site) -> Self {
+        self.deployment = self.deployment.with_site(site);
+        self
     }
 
     /// The session of user number `user`.
     pub(super) fn session(&self, user: u32) -> Session {
-        let account = (!self.accounts.is_empty()).then(|| user as usize % self.accounts.len());
-        let credentials = account.map(|account| &self.accounts[account]);
-        let values = Values::new(&self.common, user, credentials, self.keeps_messages);
-        Session { account, values, link: None, jar: Rc::default(), backoff: Backoff::default() }
+        let user = self.deployment.user(user, self.keeps_messages);
+        Session { user, link: None, jar: Rc::default(), backoff: Backoff::default() }
     }
 
     /// What must not be shown of what this session is told.
     fn secrets_of(&self, session: &Session) -> Vec<Secret> {
-        let own = session.account.and_then(|account| self.accounts[account].secret());
         let jar = session.jar.borrow();
-        self.secrets.iter().chain(own).chain(jar.secrets()).cloned().collect()
+        self.deployment.secrets_of(&session.user).into_iter().chain(jar.secrets().cloned()).collect()
     }
 
     /// Speaks one turn; see [`super::Driver::turn`].
     pub(super) async fn turn(&self, session: &mut Session, prompt: &Prompt, turn: &mut Turn, live: Live<'_>) {
-        session.values.begin_turn(prompt);
+        session.user.values.begin_turn(prompt);
         let mut reading = Reading::new(Listener::new(&self.rules, prompt, self.keeps_messages), None);
-        let mut exchange = Exchange::new(&self.limits, turn, live);
+        let mut exchange = Exchange::new(&self.deployment.limits, turn, live);
         let ended = self.exchange(session, prompt, &mut reading, &mut exchange).await;
         let mut listener = reading.listener;
-        listener.give(&mut session.values);
+        listener.give(&mut session.user.values);
         turn.retry_after = listener.retry_after.map(clock::nanos).or(turn.retry_after);
         let mut reply = listener.reply.take();
         match ended {
@@ -189,7 +151,7 @@ impl SocketIo {
                 reply = None;
             }
         }
-        session.values.end_turn(reply);
+        session.user.values.end_turn(reply);
         if let Some(check) = listener.check {
             turn.settle(check.finish(turn.outcome == Outcome::Completed, &self.secrets_of(session)));
         }
@@ -203,7 +165,7 @@ impl SocketIo {
         reading: &mut Reading,
         exchange: &mut Exchange<'_>,
     ) -> Result<Outcome, Failure> {
-        let arguments = session.values.fill_json(&self.plan.arguments);
+        let arguments = session.user.values.fill_json(&self.plan.arguments);
         let kept = session.link.take().and_then(Self::usable);
         let mut may_be_closing = kept.is_some();
         let mut link = match kept {
@@ -242,7 +204,7 @@ impl SocketIo {
 
     /// Sends the turn's event.
     async fn ask(&self, link: &mut Link, arguments: Value, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        // For the lead: `exchange.turn.wire = Some(link.wire());` once `record::Wire` is here.
+        exchange.turn.wire = Some(link.wire());
         let sent = exchange.wait(link.emit(&self.plan.event, arguments, self.plan.acknowledge)).await?;
         exchange.turn.sent = sent.at;
         if let Some(times) = sent.times {
@@ -265,8 +227,8 @@ impl SocketIo {
             link.close();
             return Err(aborted);
         };
-        reading.listener.give(&mut session.values);
-        link.emit_soon(event, session.values.fill_json(arguments));
+        reading.listener.give(&mut session.user.values);
+        link.emit_soon(event, session.user.values.fill_json(arguments));
         let mut on = Pause::never();
         match tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *link, exchange, &mut on)).await {
             Ok(Ok(_)) => {

@@ -33,24 +33,24 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde_json::Value;
 use url::Url;
 
 use super::described::backoff::Backoff;
 use super::described::line::{GOING_AWAY, Line, NORMAL};
 use super::described::reading::{Lost, Reading};
+use super::described::request::Deployment;
 use super::described::rules::Listener;
-use super::described::values::Values;
-use super::exchange::{Exchange, Failure, HeaderError, add_headers};
-use super::librechat::BROWSER;
+use super::described::site::User;
+use super::exchange::{Exchange, Failure, HeaderError};
 use super::stream::{Pause, Stop};
 use super::{Limits, Live, Prompt};
 use crate::account::Credentials;
 use crate::clock::{self, SECOND};
 use crate::net::Endpoint;
 use crate::record::{Outcome, Turn};
-use crate::scenario::{ReplyRules, SocketPer, Template, WebSocketPlan};
+use crate::scenario::{Disturbance, ReplyRules, Site, SocketPer, Template, WebSocketPlan};
 use crate::secret::Secret;
 
 /// How long a turn has for its end after it was cancelled.
@@ -60,32 +60,25 @@ const RESUMES: u32 = 3;
 
 /// A deployment that speaks WebSocket.
 pub struct WebSocketChat {
-    endpoint: Endpoint,
-    /// The path before the plan's, without a slash at its end.
-    prefix: String,
+    deployment: Deployment,
+    /// Those of the requests that open a socket.
     headers: HeaderMap,
     plan: Box<WebSocketPlan>,
     rules: Arc<ReplyRules>,
-    common: Arc<BTreeMap<String, Value>>,
-    accounts: Vec<Credentials>,
     /// Whether a text wants the conversation so far.
     keeps_messages: bool,
-    limits: Limits,
-    /// What must not be shown, though the target repeat it, besides the accounts' own.
-    secrets: Vec<Secret>,
 }
 
 impl fmt::Debug for WebSocketChat {
     /// Without the values, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocketChat").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("WebSocketChat").field("deployment", &self.deployment).finish_non_exhaustive()
     }
 }
 
 /// What one user keeps between turns.
 pub struct Session {
-    account: Option<usize>,
-    values: Values,
+    user: User,
     line: Option<Box<Line>>,
     backoff: Backoff,
 }
@@ -114,70 +107,39 @@ impl WebSocketChat {
         extra: &[(String, Secret)],
         limits: Limits,
     ) -> Result<Self, HeaderError> {
-        let mut headers = HeaderMap::new();
-        let origin = base.origin().ascii_serialization();
-        let fixed = [
-            ("host", &base[url::Position::BeforeHost..url::Position::AfterPort]),
-            ("origin", origin.as_str()),
-            ("accept-language", "en-US,en;q=0.9"),
-            ("cache-control", "no-cache"),
-            ("pragma", "no-cache"),
-            ("user-agent", BROWSER),
-        ];
-        let extra_texts = extra.iter().map(|(name, value)| (name.as_str(), value.expose()));
-        add_headers(&mut headers, fixed.into_iter().chain(extra_texts))?;
-        // A model's name is in many messages and no secret.
-        let values = common.iter().filter(|(name, _)| *name != "model").filter_map(|(_, value)| value.as_str());
-        let secrets = values.map(Secret::new).chain(extra.iter().map(|(_, value)| value.clone())).collect();
-        Ok(Self {
-            endpoint,
-            prefix: base.path().trim_end_matches('/').to_owned(),
-            headers,
-            rules: Arc::new(plan.reply.clone()),
-            keeps_messages: wants_messages(&plan),
-            plan,
-            common,
-            accounts,
-            limits,
-            secrets,
-        })
+        let deployment = Deployment::new(endpoint, base, common, accounts, extra, limits)?;
+        let headers = deployment.socket_headers(base, extra)?;
+        let (rules, keeps_messages) = (Arc::new(plan.reply.clone()), wants_messages(&plan));
+        Ok(Self { deployment, headers, rules, keeps_messages, plan })
     }
 
-    /// Sends a key as bearer token with each opening request, unless a header of the same name was given.
-    ///
-    /// # Errors
-    /// When it cannot be sent.
-    pub fn set_key(&mut self, key: &Secret) -> Result<(), HeaderError> {
-        self.secrets.push(key.clone());
-        if self.headers.contains_key(header::AUTHORIZATION) {
-            return Ok(());
-        }
-        add_headers(&mut self.headers, [("authorization", format!("Bearer {}", key.expose()).as_str())])
+    /// The same with what its client does besides turns.
+    #[must_use]
+    pub fn with_site(mut self, site: Site) -> Self {
+        self.deployment = self.deployment.with_site(site);
+        self
     }
 
     /// The session of user number `user`.
     pub(super) fn session(&self, user: u32) -> Session {
-        let account = (!self.accounts.is_empty()).then(|| user as usize % self.accounts.len());
-        let credentials = account.map(|account| &self.accounts[account]);
-        let values = Values::new(&self.common, user, credentials, self.keeps_messages);
-        Session { account, values, line: None, backoff: Backoff::default() }
+        let user = self.deployment.user(user, self.keeps_messages);
+        Session { user, line: None, backoff: Backoff::default() }
     }
 
     /// What must not be shown of what this session is told.
     fn secrets_of(&self, session: &Session) -> Vec<Secret> {
-        let own = session.account.and_then(|account| self.accounts[account].secret());
-        self.secrets.iter().chain(own).cloned().collect()
+        self.deployment.secrets_of(&session.user)
     }
 
     /// Speaks one turn; see [`super::Driver::turn`].
     pub(super) async fn turn(&self, session: &mut Session, prompt: &Prompt, turn: &mut Turn, live: Live<'_>) {
-        session.values.begin_turn(prompt);
-        let beat = self.plan.heartbeat_reply.as_ref().map(|reply| session.values.fill(reply));
+        session.user.values.begin_turn(prompt);
+        let beat = self.plan.heartbeat_reply.as_ref().map(|reply| session.user.values.fill(reply));
         let mut reading = Reading::new(Listener::new(&self.rules, prompt, self.keeps_messages), beat);
-        let mut exchange = Exchange::new(&self.limits, turn, live);
+        let mut exchange = Exchange::new(&self.deployment.limits, turn, live);
         let ended = self.exchange(session, prompt, &mut reading, &mut exchange).await;
         let mut listener = reading.listener;
-        listener.give(&mut session.values);
+        listener.give(&mut session.user.values);
         let mut reply = listener.reply.take();
         match ended {
             Ok(outcome) => turn.outcome = outcome,
@@ -186,7 +148,7 @@ impl WebSocketChat {
                 reply = None;
             }
         }
-        session.values.end_turn(reply);
+        session.user.values.end_turn(reply);
         if let Some(check) = listener.check {
             turn.settle(check.finish(turn.outcome == Outcome::Completed, &self.secrets_of(session)));
         }
@@ -200,7 +162,7 @@ impl WebSocketChat {
         reading: &mut Reading,
         exchange: &mut Exchange<'_>,
     ) -> Result<Outcome, Failure> {
-        let message = session.values.fill(&self.plan.message);
+        let message = session.user.values.fill(&self.plan.message);
         let kept = session.line.take().and_then(|line| self.usable(session, line));
         let mut may_be_closing = kept.is_some();
         let mut line = match kept {
@@ -221,6 +183,9 @@ impl WebSocketChat {
                 Ok(Stop::Pause) => {
                     pause = Pause::never();
                     drop(line);
+                    if prompt.disturb.is_some_and(|disturb| disturb.what == Disturbance::Reload) {
+                        self.deployment.reload(&mut session.user, exchange).await?;
+                    }
                     // Where nothing takes the turn up again, it was the user's doing that it is lost.
                     let outcome = if self.plan.resume.is_some() { Outcome::Truncated } else { Outcome::Aborted };
                     Failure::new(outcome, "the user lost the connection")
@@ -252,7 +217,7 @@ impl WebSocketChat {
 
     /// Sends the turn's message.
     async fn ask(&self, line: &mut Line, message: &str, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        // For the lead: `exchange.turn.wire = Some(line.wire());` once `record::Wire` is here.
+        exchange.turn.wire = Some(line.wire());
         exchange.turn.sent = exchange.wait(line.send(message)).await?;
         Ok(())
     }
@@ -272,9 +237,9 @@ impl WebSocketChat {
             exchange.turn.resumes += 1;
             match self.connect(session, exchange).await {
                 Ok(mut line) => {
-                    reading.listener.give(&mut session.values);
-                    session.values.received(reading.tokens(exchange.turn));
-                    exchange.wait(line.send(&session.values.fill(resume))).await?;
+                    reading.listener.give(&mut session.user.values);
+                    session.user.values.received(reading.tokens(exchange.turn));
+                    exchange.wait(line.send(&session.user.values.fill(resume))).await?;
                     return Ok(line);
                 }
                 Err(again) => {
@@ -302,8 +267,8 @@ impl WebSocketChat {
             line.close(NORMAL);
             return Err(aborted);
         };
-        reading.listener.give(&mut session.values);
-        line.say(&session.values.fill(cancel));
+        reading.listener.give(&mut session.user.values);
+        line.say(&session.user.values.fill(cancel));
         let mut on = Pause::never();
         match tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *line, exchange, &mut on)).await {
             Ok(Ok(_)) => {

@@ -237,9 +237,8 @@ fn every_way_not_to_be_let_in_has_its_outcome() {
     // What lets a user in, in the opening request and in the first message; and what is said of it is not shown.
     let secrets = ["--require-bearer", "a-key-of-tests", "--require-token", "a-token-of-tests"];
     let server = NodeServer::websocket(&mock.api, &secrets);
-    let values = json!({ "chat_token": "a-token-of-tests", "model": "m" });
-    let mut socket = websocket(&base(&server), plan(), values, limits());
-    socket.set_key(&Secret::new("a-key-of-tests")).expect("a header");
+    let values = json!({ "chat_token": "a-token-of-tests", "model": "m", "api_key": "a-key-of-tests" });
+    let socket = websocket(&base(&server), plan(), values, limits());
     assert!(!format!("{socket:?}").contains("of-tests"));
     let driver = Driver::WebSocket(socket);
     let turn = runtime().block_on(async { turns_of(&driver, &mut driver.session(0), 50, 1).await.remove(0) });

@@ -14,7 +14,7 @@ use crate::driver::exchange::{Exchange, Failure};
 use crate::net::{
     ConnectTimes, Endpoint, Incoming, OpenError, Opening, Outgoing, ReadStamp, SocketError, UpgradeError, WebSocket,
 };
-use crate::record::Outcome;
+use crate::record::{Outcome, Wire};
 
 /// Nothing more is wanted (RFC 6455, 7.4.1).
 pub(in crate::driver) const NORMAL: u16 = 1000;
@@ -48,6 +48,11 @@ pub(in crate::driver) enum Broken {
 }
 
 impl Line {
+    /// What carries it.
+    pub(in crate::driver) fn wire(&self) -> Wire {
+        if self.socket.deflates() { Wire::WebSocketDeflate } else { Wire::WebSocket }
+    }
+
     /// An open socket; `ping` tells how often pings are sent, and how long a pong may take.
     pub(in crate::driver) fn new(socket: WebSocket, ping: Option<(Duration, Duration)>) -> Self {
         Self { socket, pings: ping.map(|(interval, timeout)| Pings::new(interval, timeout)), refused: None }

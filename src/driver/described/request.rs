@@ -17,6 +17,7 @@ use super::values::{Scope, Values};
 use crate::account::Credentials;
 use crate::driver::Limits;
 use crate::driver::exchange::{Call, Exchange, Failure, HeaderError, add_headers, uri, usable};
+use crate::driver::librechat::BROWSER;
 use crate::net::{Endpoint, HttpConnection, Progress};
 use crate::record::Outcome;
 use crate::scenario::{API_KEY, RequestPlan, Site, Source};
@@ -29,10 +30,10 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// A deployment that a scenario describes: where it is, what every request to it carries, who its users are.
 pub(in crate::driver) struct Deployment {
-    pub(in crate::driver) endpoint: Endpoint,
+    pub(in crate::driver) endpoint: Arc<Endpoint>,
     pub(in crate::driver) limits: Limits,
     /// The path of the base, without a slash at its end.
-    prefix: String,
+    pub(in crate::driver) prefix: String,
     headers: HeaderMap,
     /// Sent where nothing else is said about who is asking.
     bearer: Option<HeaderValue>,
@@ -92,7 +93,7 @@ impl Deployment {
         let values = common.iter().filter(|(name, _)| *name != "model").filter_map(|(_, value)| value.as_str());
         let secrets = values.map(Secret::new).chain(extra.iter().map(|(_, value)| value.clone())).collect();
         Ok(Self {
-            endpoint,
+            endpoint: Arc::new(endpoint),
             limits,
             prefix: base.path().trim_end_matches('/').to_owned(),
             headers,
@@ -102,6 +103,33 @@ impl Deployment {
             accounts,
             secrets,
         })
+    }
+
+    /// The headers with which a browser opens a socket at `base`, with further ones and what says who is asking.
+    ///
+    /// # Errors
+    /// When a header cannot be sent.
+    pub(in crate::driver) fn socket_headers(
+        &self,
+        base: &Url,
+        extra: &[(String, Secret)],
+    ) -> Result<HeaderMap, HeaderError> {
+        let mut headers = HeaderMap::new();
+        let origin = base.origin().ascii_serialization();
+        let fixed = [
+            ("host", &base[url::Position::BeforeHost..url::Position::AfterPort]),
+            ("origin", origin.as_str()),
+            ("accept-language", "en-US,en;q=0.9"),
+            ("cache-control", "no-cache"),
+            ("pragma", "no-cache"),
+            ("user-agent", BROWSER),
+        ];
+        let extra_texts = extra.iter().map(|(name, value)| (name.as_str(), value.expose()));
+        add_headers(&mut headers, fixed.into_iter().chain(extra_texts))?;
+        if let Some(bearer) = &self.bearer {
+            headers.entry(header::AUTHORIZATION).or_insert_with(|| bearer.clone());
+        }
+        Ok(headers)
     }
 
     /// Puts values into the places of a request.

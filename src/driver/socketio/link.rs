@@ -16,7 +16,7 @@ use crate::driver::described::line::{self, Line, NORMAL};
 use crate::driver::described::reading::{Channel, Message};
 use crate::driver::exchange::Failure;
 use crate::net::ReadStamp;
-use crate::record::Outcome;
+use crate::record::{Outcome, Wire};
 
 /// The name under which an acknowledgement is heard.
 const ACKNOWLEDGED: &str = "ack";
@@ -88,6 +88,14 @@ impl Link {
         let decoder = Decoder::new(namespace, limit);
         let heart = Heart::new(handshake.silence());
         Self { carrier, decoder, namespace: namespace.to_owned(), heart, asked: 0 }
+    }
+
+    /// What carries it; polls go over HTTP/1.1 or 2, and are told as the former.
+    pub(super) fn wire(&self) -> Wire {
+        match &self.carrier {
+            Carrier::Socket(line) => line.wire(),
+            Carrier::Polls(_) => Wire::Http1,
+        }
     }
 
     /// Says something, as soon as that can be done: with the next poll.

@@ -15,22 +15,43 @@ use super::packet::{Handshake, first_of};
 use super::polls::{Polls, Sent, Way};
 use super::{Session, SocketIo};
 use crate::clock;
-use crate::driver::Live;
 use crate::driver::described::line::{self, Line};
 use crate::driver::described::reading::Channel;
 use crate::driver::described::values::percent_encoded;
 use crate::driver::exchange::{Exchange, Failure, uri};
+use crate::driver::{Act, Live};
 use crate::net::Opening;
 use crate::record::{Outcome, Turn};
 use crate::scenario::Transport;
 
 impl SocketIo {
+    /// Does something besides turns, into `visit`. False where there is nothing to do for it.
+    pub(in crate::driver) async fn act(&self, act: Act, session: &mut Session, visit: &mut Turn) -> bool {
+        match act {
+            Act::Login => self.deployment.login(&mut session.user, visit).await,
+            Act::History => self.deployment.history(&mut session.user, visit).await,
+            Act::Page => {
+                let loaded = self.deployment.page(&mut session.user, visit).await;
+                if !loaded || visit.outcome == Outcome::Completed {
+                    self.arrive(session, visit).await;
+                }
+                true
+            }
+            Act::Leave => {
+                if let Some(link) = session.link.take() {
+                    link.close();
+                }
+                self.deployment.leave(&mut session.user, visit).await
+            }
+        }
+    }
+
     /// The user comes: connects, into `visit`.
-    pub(in crate::driver) async fn arrive(&self, session: &mut Session, visit: &mut Turn) {
+    async fn arrive(&self, session: &mut Session, visit: &mut Turn) {
         if let Some(link) = session.link.take() {
             link.close();
         }
-        let mut exchange = Exchange::new(&self.limits, visit, Live::nobody());
+        let mut exchange = Exchange::new(&self.deployment.limits, visit, Live::nobody());
         match self.connect(session, &mut exchange).await {
             Ok(link) => {
                 session.link = Some(link);
@@ -40,14 +61,6 @@ impl SocketIo {
             }
             Err(failure) => drop(failure.end(visit, &self.secrets_of(session))),
         }
-    }
-
-    /// The user leaves; who comes next has nothing of this visit but the browser's cookies.
-    pub(in crate::driver) fn leave(&self, session: &mut Session) {
-        if let Some(link) = session.link.take() {
-            link.close();
-        }
-        session.values.begin_visit();
     }
 
     /// Reads and answers what comes while the user thinks, until this future is dropped: what comes in between is
@@ -76,6 +89,7 @@ impl SocketIo {
         session: &mut Session,
         exchange: &mut Exchange<'_>,
     ) -> Result<Box<Link>, Failure> {
+        self.deployment.keep_in(&mut session.user, exchange).await?;
         let began = clock::monotonic();
         let pause = session.backoff.left();
         if !pause.is_zero() {
@@ -96,7 +110,7 @@ impl SocketIo {
 
     /// Opens a session and has the namespace take the user in.
     async fn open(&self, session: &mut Session, exchange: &mut Exchange<'_>) -> Result<Box<Link>, Failure> {
-        let headers = session.values.fill_headers(&self.headers, &self.plan.headers)?;
+        let headers = session.user.values.fill_headers(&self.headers, &self.plan.headers)?;
         match self.plan.transport {
             Transport::Websocket => {
                 let (line, handshake) = self.open_socket(session, headers, exchange).await?;
@@ -120,7 +134,7 @@ impl SocketIo {
     fn path(&self, transport: &str, sid: Option<&str>) -> String {
         let join = if self.plan.path.contains('?') { '&' } else { '?' };
         let sid = sid.map(|sid| format!("&sid={}", percent_encoded(sid))).unwrap_or_default();
-        format!("{}{}{join}EIO=4&transport={transport}{sid}", self.prefix, self.plan.path)
+        format!("{}{}{join}EIO=4&transport={transport}{sid}", self.deployment.prefix, self.plan.path)
     }
 
     /// Opens a WebSocket and waits for the handshake on it.
@@ -131,7 +145,7 @@ impl SocketIo {
         exchange: &mut Exchange<'_>,
     ) -> Result<(Box<Line>, Handshake), Failure> {
         let mut line = self.open_line(session, headers, None, exchange).await?;
-        let limit = self.limits.connect;
+        let limit = self.deployment.limits.connect;
         let packet = exchange.within(limit, first_text(&mut line)).await?.ok_or_else(|| {
             let detail = format!("a WebSocket is open, but no handshake came in {} s", limit.as_secs_f64());
             Failure::new(Outcome::ConnectTimeout, detail)
@@ -155,7 +169,7 @@ impl SocketIo {
             deflate: self.plan.deflate,
             message_limit: self.plan.message_limit,
         };
-        Line::open(&self.endpoint, &opening, self.limits.connect, None, exchange).await
+        Line::open(&self.deployment.endpoint, &opening, self.deployment.limits.connect, None, exchange).await
     }
 
     /// Begins a session that is polled.
@@ -165,9 +179,9 @@ impl SocketIo {
         headers: HeaderMap,
         exchange: &mut Exchange<'_>,
     ) -> Result<(Box<Link>, Handshake), Failure> {
-        let (endpoint, jar) = (Arc::clone(&self.endpoint), Rc::clone(&session.jar));
+        let (endpoint, jar) = (Arc::clone(&self.deployment.endpoint), Rc::clone(&session.jar));
         let mut way = Way { endpoint, uri: uri(&self.path("polling", None))?, headers, jar };
-        let limit = self.limits.connect;
+        let limit = self.deployment.limits.connect;
         let sent: Rc<Cell<Sent>> = Rc::default();
         let begun = exchange.within(limit * 2, way.clone().begin(self.plan.message_limit, Rc::clone(&sent))).await?;
         let answer = begun.ok_or_else(|| {
@@ -187,8 +201,8 @@ impl SocketIo {
 
     /// Asks the namespace to take the user in.
     async fn join(&self, session: &Session, link: &mut Link, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        let auth = self.plan.auth.as_ref().map(|auth| session.values.fill_json(auth));
-        let limit = self.limits.connect;
+        let auth = self.plan.auth.as_ref().map(|auth| session.user.values.fill_json(auth));
+        let limit = self.deployment.limits.connect;
         match exchange.within(limit, link.join(auth.as_ref())).await? {
             Some(Ok(None)) => Ok(()),
             Some(Ok(Some(why))) => Err(refused(&why)),
@@ -214,14 +228,14 @@ impl SocketIo {
         let mut visit = Turn::new(exchange.turn.intended, clock::monotonic());
         let probing = async {
             // Its times are not the first connection's, and its failures not the turn's.
-            let mut aside = Exchange::new(&self.limits, &mut visit, Live::nobody());
+            let mut aside = Exchange::new(&self.deployment.limits, &mut visit, Live::nobody());
             let mut line = self.open_line(session, headers, Some(sid), &mut aside).await.ok()?;
             line.say("2probe");
-            let answer = aside.within(self.limits.connect, first_text(&mut line)).await.ok()??.ok()?;
+            let answer = aside.within(self.deployment.limits.connect, first_text(&mut line)).await.ok()??.ok()?;
             (answer == "3probe").then_some(line)
         };
         let Some(line) = exchange.wait(link.beside(probing)).await?? else { return Ok(()) };
-        match exchange.within(self.limits.connect, link.go_over(line)).await? {
+        match exchange.within(self.deployment.limits.connect, link.go_over(line)).await? {
             Some(over) => Ok(over?),
             None => {
                 link.stay();

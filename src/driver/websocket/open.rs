@@ -10,23 +10,44 @@ use serde_json::Value;
 
 use super::{Session, WebSocketChat};
 use crate::clock;
-use crate::driver::Live;
-use crate::driver::described::line::{Broken, Line};
+use crate::driver::described::line::{Broken, GOING_AWAY, Line};
 use crate::driver::described::reading::Channel;
 use crate::driver::described::rules::meets;
 use crate::driver::described::values::{Scope, Values};
 use crate::driver::exchange::{Exchange, Failure, uri};
+use crate::driver::{Act, Live};
 use crate::net::Opening;
 use crate::record::{Outcome, Turn};
 use crate::scenario::{Condition, SocketPer};
 
 impl WebSocketChat {
+    /// Does something besides turns, into `visit`. False where there is nothing to do for it.
+    pub(in crate::driver) async fn act(&self, act: Act, session: &mut Session, visit: &mut Turn) -> bool {
+        match act {
+            Act::Login => self.deployment.login(&mut session.user, visit).await,
+            Act::History => self.deployment.history(&mut session.user, visit).await,
+            Act::Page => {
+                let loaded = self.deployment.page(&mut session.user, visit).await;
+                if loaded && visit.outcome != Outcome::Completed {
+                    return true;
+                }
+                self.arrive(session, visit).await || loaded
+            }
+            Act::Leave => {
+                if let Some(line) = session.line.take() {
+                    line.close(GOING_AWAY);
+                }
+                self.deployment.leave(&mut session.user, visit).await
+            }
+        }
+    }
+
     /// The user comes: opens the socket, into `visit`. False where each turn opens its own.
-    pub(in crate::driver) async fn arrive(&self, session: &mut Session, visit: &mut Turn) -> bool {
+    async fn arrive(&self, session: &mut Session, visit: &mut Turn) -> bool {
         if self.plan.socket == SocketPer::Turn {
             return false;
         }
-        let mut exchange = Exchange::new(&self.limits, visit, Live::nobody());
+        let mut exchange = Exchange::new(&self.deployment.limits, visit, Live::nobody());
         match self.connect(session, &mut exchange).await {
             Ok(line) => {
                 session.line = Some(line);
@@ -43,7 +64,7 @@ impl WebSocketChat {
     /// nobody's. A socket that breaks is opened again by the next turn.
     pub(in crate::driver) async fn idle(&self, session: &mut Session) {
         if let Some(line) = &mut session.line {
-            let Err(_) = self.listen(&session.values, line, |_| None::<Infallible>).await;
+            let Err(_) = self.listen(&session.user.values, line, |_| None::<Infallible>).await;
             session.line = None;
         }
         std::future::pending().await
@@ -52,7 +73,7 @@ impl WebSocketChat {
     /// A kept socket, if it is still one. Looks at it, does not wait.
     pub(super) fn usable(&self, session: &Session, mut line: Box<Line>) -> Option<Box<Line>> {
         let is_open = {
-            let listening = pin!(self.listen(&session.values, &mut line, |_| None::<Infallible>));
+            let listening = pin!(self.listen(&session.user.values, &mut line, |_| None::<Infallible>));
             listening.poll(&mut Context::from_waker(Waker::noop())).is_pending()
         };
         is_open.then_some(line)
@@ -65,13 +86,14 @@ impl WebSocketChat {
         session: &mut Session,
         exchange: &mut Exchange<'_>,
     ) -> Result<Box<Line>, Failure> {
+        self.deployment.keep_in(&mut session.user, exchange).await?;
         let began = clock::monotonic();
         let pause = session.backoff.left();
         if !pause.is_zero() {
             exchange.within(pause, std::future::pending::<()>()).await?;
         }
         // Boxed: opening is rare, and its state would lie in every open turn otherwise.
-        let opened = Box::pin(self.open(&mut session.values, exchange)).await;
+        let opened = Box::pin(self.open(&mut session.user.values, exchange)).await;
         match &opened {
             Err(_) => session.backoff.fail(self.plan.reconnect),
             Ok(line) => {
@@ -89,13 +111,15 @@ impl WebSocketChat {
     async fn open(&self, values: &mut Values, exchange: &mut Exchange<'_>) -> Result<Box<Line>, Failure> {
         let headers = values.fill_headers(&self.headers, &self.plan.headers)?;
         let opening = Opening {
-            uri: uri(&format!("{}{}", self.prefix, values.fill_path(&self.plan.path)))?,
+            uri: uri(&format!("{}{}", self.deployment.prefix, values.fill_path(&self.plan.path)))?,
             headers: &headers,
             subprotocols: &self.plan.subprotocols,
             deflate: self.plan.deflate,
             message_limit: self.plan.message_limit,
         };
-        let mut line = Line::open(&self.endpoint, &opening, self.limits.connect, self.plan.ping, exchange).await?;
+        let mut line =
+            Line::open(&self.deployment.endpoint, &opening, self.deployment.limits.connect, self.plan.ping, exchange)
+                .await?;
         self.greet(values, &mut line, exchange).await?;
         Ok(line)
     }
@@ -108,7 +132,7 @@ impl WebSocketChat {
         let Some(opened) = &self.plan.opened else {
             return exchange.wait(line.flush()).await;
         };
-        let limit = self.limits.connect;
+        let limit = self.deployment.limits.connect;
         let listening = self.listen(values, line, |text| self.greeting(opened, text));
         let Some(heard) = exchange.within(limit, listening).await? else {
             let detail = format!("open, but the message that is waited for did not come in {} s", limit.as_secs_f64());
