@@ -14,6 +14,7 @@ mod http2;
 mod journey;
 mod judging;
 mod librechat;
+mod loads;
 mod mock;
 mod mock_formats;
 mod node;

@@ -44,6 +44,7 @@ fn every_scenario_that_comes_with_the_tool_is_valid() {
     names.sort();
     let all = [
         "anthropic-messages",
+        "arrivals-poisson",
         "browser-journey-librechat",
         "ci-smoke",
         "embedded-demo",
@@ -51,7 +52,9 @@ fn every_scenario_that_comes_with_the_tool_is_valid() {
         "librechat-watched",
         "openai-endpoint",
         "openai-responses",
+        "soak-8h",
         "socketio-chat",
+        "spike-recovery",
         "websocket-generic",
     ];
     assert_eq!(names, all);
