@@ -115,7 +115,7 @@ fn laws(result: &RunResult, texts: &Texts) -> Table {
             Cell::Number(words::decimal(law.turns_per_s)),
             Cell::Number(words::duration(law.mean_turn_s * 1e6)),
             Cell::Number(format!("{:.3}", law.ratio)),
-            Cell::Number(format!("± {:.3}", law.tolerance)),
+            Cell::Number(format!("1 ± {:.3}", law.tolerance)),
             Cell::Text(yes_or_no(law.holds, texts)),
         ])
     };

@@ -286,7 +286,14 @@ fn every_load_is_asked_about_and_named_as_what_it_is() {
             "in the course of 10 min",
         ],
     );
-    assert!(!said("open").contains("40 users,") && !said("pass").contains("turns/s,"));
+    let mut rise = find("pass");
+    rise.scenario["load"]["shape"] = serde_json::json!({ "kind": "linear", "over_s": 600.0 });
+    let text = terminal(&rise, &english, false);
+    assert!(text.contains("Yes: the deployment carries a rise to 100 users."), "{text}");
+    let korean = terminal(&find("spike"), &Texts::new(Lang::Ko), false);
+    assert!(korean.contains("동시 사용자 200명의 급증 후 30초 안에"), "{korean}");
+    // The most users of an open load are the size of no tier.
+    assert!(!said("open").contains("40 users,") && said("pass").contains("100 users"));
     // Nothing stands against the size of a load where two tiers have the same.
     let (page, levels) = (html(&find("spike"), &english), html(&find("open"), &english));
     assert!(!page.contains("chart-ttft\"") && page.contains("chart-timeline"));
