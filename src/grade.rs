@@ -61,6 +61,18 @@ pub enum Role {
 }
 
 impl Role {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Rise => "rise",
+            Self::Usual => "usual",
+            Self::Spike => "spike",
+            Self::Recovery => "recovery",
+            Self::Soak => "soak",
+        }
+    }
+
     /// Whether it is an ordinary level.
     pub fn is_step(&self) -> bool {
         *self == Self::Step

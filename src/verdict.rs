@@ -71,8 +71,10 @@ fn run_reasons(result: &RunResult, planned: &[Tier]) -> Vec<Reason> {
         End::Guard(what) => Some(what.clone()),
     };
     let about = |plan: &Tier| result.is_about(plan.role, plan.users, plan.rate);
-    let reached = planned.iter().rposition(about).is_none_or(|last| last < result.tiers.len());
-    leaked.into_iter().chain(ended).chain((!reached).then_some(Reason::NotReached { users: result.asked })).collect()
+    let last = planned.iter().enumerate().rfind(|(_, plan)| about(plan));
+    let missing = last.filter(|(index, _)| *index >= result.tiers.len());
+    let missing = missing.map(|(_, plan)| Reason::NotReached { users: plan.users, rate: plan.rate, role: plan.role });
+    leaked.into_iter().chain(ended).chain(missing).collect()
 }
 
 /// What is the same for all tiers of a run.

@@ -60,7 +60,7 @@ fn operations(probes: &Probes, tier: &TierResult) -> Option<f64> {
 }
 
 fn is_empty(row: &SizingRow) -> bool {
-    *row == SizingRow { users: row.users, ..SizingRow::default() }
+    *row == SizingRow { users: row.users, rate: row.rate, role: row.role, ..SizingRow::default() }
 }
 
 fn sizing(probes: &Probes, tier: &TierResult) -> SizingRow {
@@ -68,6 +68,8 @@ fn sizing(probes: &Probes, tier: &TierResult) -> SizingRow {
     let of_server = |gauge: Gauge| of(Probe::Process, gauge.clone()).or_else(|| of(Probe::Cgroup, gauge));
     SizingRow {
         users: tier.users,
+        rate: tier.rate,
+        role: tier.role,
         cpu_cores: of_server(Gauge::Cpu),
         memory_bytes: of_server(Gauge::Memory),
         mongo_connections: of(Probe::Mongo, Gauge::PoolOpen).or_else(|| of(Probe::Mongo, Gauge::Connections)),
@@ -105,6 +107,8 @@ fn checkout(probes: &Probes, tier: &TierResult) -> Option<Checkout> {
     let operations_per_s = operations(probes, tier).unwrap_or(0.0);
     let row = |mean_us, told| Checkout {
         users: tier.users,
+        rate: tier.rate,
+        role: tier.role,
         mean_us,
         told,
         busy: busy.map(|busy| busy.mean),
@@ -178,6 +182,8 @@ fn balance(probes: &Probes, tier: &TierResult) -> Option<Balance> {
     let [(busiest, most_cores), _, ..] = workers[..] else { return None };
     Some(Balance {
         users: tier.users,
+        rate: tier.rate,
+        role: tier.role,
         workers: workers.len() as u32,
         busiest: busiest.to_owned(),
         most_cores,

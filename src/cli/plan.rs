@@ -13,7 +13,7 @@ use crate::lang::Texts;
 use crate::plan::{Assumed, Forecast};
 use crate::report::forecast;
 use crate::result::RunResult;
-use crate::scenario::{Scenario, Target, schema as scenario_schema};
+use crate::scenario::{Scenario, Target, Tier, schema as scenario_schema};
 
 /// The flags of `capacity-check plan`: those of a run.
 #[derive(Debug, Clone, Args)]
@@ -63,9 +63,12 @@ pub(super) fn plan(args: &PlanArgs) -> Exit {
 pub(super) fn validate(args: &ValidateArgs) -> Exit {
     let console = Console { json: false };
     looked_at(&args.run, console, |resolved| {
-        let users: Vec<String> = resolved.scenario.load.tiers.iter().map(|tier| tier.users.to_string()).collect();
+        let load = &resolved.scenario.load;
+        let size = |tier: &Tier| tier.rate.map_or_else(|| tier.users.to_string(), |rate| rate.to_string());
+        let sizes: Vec<String> = load.tiers.iter().map(size).collect();
+        let unit = if load.arrivals.is_closed() { "users" } else { "turns/s" };
         let (name, kind) = (&resolved.scenario.name, resolved.scenario.target.kind());
-        console.say(&format!("{name}: no problem found; target {kind}, tiers of {} users", users.join(", ")));
+        console.say(&format!("{name}: no problem found; target {kind}, tiers of {} {unit}", sizes.join(", ")));
     })
 }
 

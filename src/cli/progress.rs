@@ -12,20 +12,24 @@ use crate::engine::{Progress, Stage, Stop};
 use crate::lang::{Lang, Texts};
 use crate::record::Delta;
 use crate::report::sentence;
+use crate::scenario::Tier;
 
 /// Shows how a run goes on, on standard error.
 pub(super) struct Live {
     console: Console,
     bar: Option<ProgressBar>,
     quiet: bool,
+    /// What the tiers are called.
+    tiers: Vec<String>,
     stage: String,
     errors: u64,
+    dropped: u64,
     texts: Texts,
 }
 
 impl Live {
-    /// Shows progress, unless it is unwanted.
-    pub(super) fn new(console: Console, wanted: bool) -> Self {
+    /// Shows progress of a run through tiers, unless it is unwanted.
+    pub(super) fn new(console: Console, wanted: bool, tiers: &[Tier]) -> Self {
         let bar = (wanted && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(0);
             // The template is constant; a broken one would only look worse.
@@ -36,15 +40,16 @@ impl Live {
             bar
         });
         // What goes on is told in English, as all that is no report.
-        Self { console, bar, quiet: !wanted, stage: String::new(), errors: 0, texts: Texts::new(Lang::En) }
+        let (stage, texts, tiers) = (String::new(), Texts::new(Lang::En), tiers.iter().map(called).collect());
+        Self { console, bar, quiet: !wanted, tiers, stage, errors: 0, dropped: 0, texts }
     }
 
     /// Takes what the engine tells.
     pub(super) fn take(&mut self, progress: &Progress<'_>) {
         match progress {
-            Progress::Stage { users, stage, length, .. } => {
+            Progress::Stage { tier, stage, length, .. } => {
                 let seconds = (length / SECOND) as u64;
-                self.stage = format!("{users} users, {}", stage.name());
+                self.stage = format!("{}, {}", self.tiers[*tier], stage.name());
                 match &self.bar {
                     Some(bar) => {
                         bar.set_length(seconds);
@@ -76,17 +81,22 @@ impl Live {
 
     fn second(&mut self, delta: &Delta) {
         self.errors += delta.errors;
+        self.dropped += delta.dropped;
         let Some(bar) = &self.bar else { return };
         let ttft = delta.ttft.get().map(|ttft| ttft.value_at_quantile(0.95) / 1_000);
         bar.inc(1);
-        bar.set_message(format!(
+        let mut message = format!(
             "{} users  {} in flight  {} tok/s  TTFT p95 {}  {} errors",
             delta.users,
             delta.in_flight,
             delta.tokens,
             ttft.map_or_else(|| "-".to_owned(), |ttft| format!("{ttft} ms")),
             self.errors
-        ));
+        );
+        if self.dropped > 0 {
+            message += &format!("  {} turns dropped", self.dropped);
+        }
+        bar.set_message(message);
     }
 
     /// Takes the line away.
@@ -94,5 +104,27 @@ impl Live {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A tier by its size, and by what it is for where it is no step.
+fn called(tier: &Tier) -> String {
+    let size = tier.rate.map_or_else(|| format!("{} users", tier.users), |rate| format!("{rate} turns/s"));
+    if tier.role.is_step() { size } else { format!("{size} ({})", tier.role.name()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Role, Times};
+
+    #[test]
+    fn tiers_are_called_by_users_or_rates() {
+        let tier = |rate, role| {
+            called(&Tier { users: 400, rate, role, times: Times::default(), expect: None, budgets: Vec::new() })
+        };
+        assert_eq!(tier(None, Role::Step), "400 users");
+        assert_eq!(tier(Some(2.5), Role::Step), "2.5 turns/s");
+        assert_eq!(tier(None, Role::Recovery), "400 users (recovery)");
     }
 }

@@ -111,7 +111,7 @@ async fn whole(args: &RunArgs, console: Console) -> Result<Exit, Failed> {
         let made = json!({ "first": marked_email(mark, 0), "mark": mark, "count": count });
         journal.event(0.0, "accounts_made", &made).context("cannot write the run journal")?;
     }
-    let live = Live::new(console, !args.no_progress);
+    let live = Live::new(console, !args.no_progress, &scenario.load.tiers);
     let plan = Plan::new(&scenario, &ready.run);
     let journeys = plan.followers();
     let mut insisting = interrupts.clone();

@@ -1,10 +1,13 @@
 //! The first screen: the verdict in one sentence, and the answers to three people's questions.
 
+use super::arrival;
+use super::claim::Claim;
+use super::load::{Form, Load};
 use super::reason::sentence;
 use super::words;
 use crate::analysis::generator_causes;
 use crate::lang::Texts;
-use crate::result::{BudgetResult, Capacity, Reason, RunResult, TierResult, Verdict};
+use crate::result::{BudgetResult, Capacity, Reason, Role, RunResult, TierResult, Verdict};
 
 /// A response is called buffered where more of the replies came as good as at once.
 const BUFFERED: f64 = 0.1;
@@ -14,13 +17,12 @@ pub(super) fn headline(result: &RunResult, texts: &Texts) -> String {
     if let Some(turns) = result.totals.outcomes.get("leaked").filter(|turns| **turns > 0) {
         return texts.with("headline-leaked", &[("turns", &words::number(*turns))]);
     }
-    let users = words::number(u64::from(result.asked));
     let who = who(result, texts);
-    let arguments = [("users", users.as_str()), ("who", who.as_str())];
-    let asked = asked(result);
+    let named = |tier: &TierResult| Load::of(tier).name(texts, Form::Concurrent);
+    let asked = result.asked_tier();
     if let Some(asked) = asked.filter(|tier| tier.verdict != Verdict::Pass && result.verdict == Verdict::Pass) {
         let verdict = words::verdict(texts, asked.verdict);
-        return texts.with("headline-expected", &[arguments[0], arguments[1], ("verdict", &verdict)]);
+        return texts.with("headline-expected", &[("load", &named(asked)), ("who", &who), ("verdict", &verdict)]);
     }
     // The tier that was asked for speaks first; then the others whose expectations count.
     let own = asked.map_or(Verdict::Inconclusive, |tier| tier.verdict);
@@ -28,25 +30,16 @@ pub(super) fn headline(result: &RunResult, texts: &Texts) -> String {
         && let Some(missed) = missed(result)
             .find(|tier| (tier.verdict == Verdict::Inconclusive) == (result.verdict == Verdict::Inconclusive))
     {
-        let tier = words::number(u64::from(missed.users));
         let key = if result.verdict == Verdict::Inconclusive { "headline-tier-undecided" } else { "headline-missed" };
-        return texts.with(key, &[arguments[1], ("tier", &tier)]);
+        return texts.with(key, &[("load", &named(missed)), ("who", &who)]);
     }
-    let key = match result.verdict {
-        Verdict::Pass => "headline-pass",
-        Verdict::Warn => "headline-warn",
-        Verdict::Inconclusive => "headline-inconclusive",
-        Verdict::Fail => "headline-fail",
-    };
-    texts.with(key, &arguments)
+    Claim::of(result, texts).verdict(result.verdict, &who, texts)
 }
 
 /// The questions, each with its answer: the manager's, the engineer's, the CI owner's.
 pub(super) fn answers(result: &RunResult, texts: &Texts) -> Vec<(String, String)> {
-    let users = words::number(u64::from(result.asked));
-    let users = [("users", users.as_str())];
     vec![
-        (texts.with("question-open", &users), open(result, texts)),
+        (Claim::of(result, texts).question(texts), open(result, texts)),
         (texts.get("question-limit"), limit(result, texts)),
         (texts.get("question-budget"), budgets(result, texts)),
     ]
@@ -56,8 +49,11 @@ fn who(result: &RunResult, texts: &Texts) -> String {
     texts.get(if result.target.kind == "embedded" { "who-embedded" } else { "who-own" })
 }
 
-fn asked(result: &RunResult) -> Option<&TierResult> {
-    result.tiers.iter().find(|tier| tier.users == result.asked)
+/// The first tier that did not pass, for which the capacity is below it.
+pub(super) fn not_passed(result: &RunResult) -> Option<&TierResult> {
+    let Capacity { not_passed, rate_not_passed, .. } = result.capacity;
+    let mut rising = result.tiers.iter().filter(|tier| tier.role != Role::Recovery);
+    rising.find(|tier| Some(tier.users) == not_passed && tier.rate == rate_not_passed)
 }
 
 /// The tiers whose expectations were not met.
@@ -69,7 +65,7 @@ fn missed(result: &RunResult) -> impl Iterator<Item = &TierResult> {
 pub(super) fn gates(result: &RunResult, tier: &TierResult) -> bool {
     match tier.expect {
         Some(expected) => !(tier.verdict.meets(expected) && tier.complete),
-        None => tier.users == result.asked,
+        None => result.is_about(tier.role, tier.users, tier.rate),
     }
 }
 
@@ -85,45 +81,46 @@ fn sentences(reasons: &[Reason], texts: &Texts) -> String {
 }
 
 fn open(result: &RunResult, texts: &Texts) -> String {
-    let users = words::number(u64::from(result.asked));
-    let users = [("users", users.as_str())];
-    let Some(tier) = asked(result) else {
+    let Some(tier) = result.asked_tier() else {
         return format!("{} {}", texts.get("open-unknown"), sentences(&result.reasons, texts));
     };
     let answer = match tier.verdict {
-        Verdict::Pass => texts.with("open-pass", &users),
+        Verdict::Pass => texts.with("open-pass", &[("load", &Load::of(tier).name(texts, Form::Short))]),
         Verdict::Warn => texts.get("open-warn"),
         Verdict::Fail => texts.get("open-fail"),
         Verdict::Inconclusive => texts.get("open-unknown"),
     };
     let reasons: Vec<Reason> = result.reasons.iter().chain(&tier.reasons).cloned().collect();
-    format!("{answer} {}", sentences(&reasons, texts)).trim_end().to_owned()
+    let parts = [Some(answer), Some(sentences(&reasons, texts)), arrival::recovery(result, texts)];
+    let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
 }
 
 fn limit(result: &RunResult, texts: &Texts) -> String {
-    let Capacity { users, not_passed, .. } = result.capacity;
-    let first = result.tiers.iter().find(|tier| Some(tier.users) == not_passed);
+    let Capacity { users, rate, .. } = result.capacity;
+    let first = not_passed(result);
     let who = who(result, texts);
-    let carried = users.map(|users| words::number(u64::from(users)));
+    let carried = users.map(|users| Load::new(users, rate, Role::Step).size(texts, Form::Short));
     let refuted = first.is_some_and(|tier| tier.verdict == Verdict::Fail);
     let text = match (&carried, first) {
-        (Some(carried), None) => texts.with("capacity-open", &[("who", &who), ("users", carried)]),
-        (Some(carried), Some(_)) if refuted => texts.with("capacity-carries", &[("who", &who), ("users", carried)]),
-        (Some(carried), Some(_)) => texts.with("capacity-at-least", &[("who", &who), ("users", carried)]),
+        (Some(carried), None) => texts.with("capacity-open", &[("who", &who), ("load", carried)]),
+        (Some(carried), Some(_)) if refuted => texts.with("capacity-carries", &[("who", &who), ("load", carried)]),
+        (Some(carried), Some(_)) => texts.with("capacity-at-least", &[("who", &who), ("load", carried)]),
         (None, Some(_)) if refuted => texts.get("capacity-none"),
         (None, Some(_)) => texts.get("capacity-unknown"),
         (None, None) => texts.get("capacity-nothing"),
     };
     let Some(first) = first else { return text };
-    let not = words::number(u64::from(first.users));
+    let size = |tier: &TierResult| Load::of(tier).size(texts, Form::Bare);
     let key = match first.verdict {
         Verdict::Inconclusive => "capacity-undecided",
         Verdict::Warn => "capacity-warned",
         _ => "capacity-too-many",
     };
-    let mut parts = vec![text, texts.with(key, &[("users", &not)]), sentences(&first.reasons, texts)];
-    let larger = result.tiers.iter().rfind(|tier| tier.users > first.users && tier.verdict == Verdict::Pass);
-    parts.extend(larger.map(|tier| texts.with("capacity-larger", &[("users", &words::number(u64::from(tier.users)))])));
+    let mut parts = vec![text, texts.with(key, &[("load", &size(first))]), sentences(&first.reasons, texts)];
+    let is_larger = |tier: &TierResult| (tier.users, tier.rate) > (first.users, first.rate);
+    let larger = result.tiers.iter().rfind(|tier| is_larger(tier) && tier.verdict == Verdict::Pass);
+    parts.extend(larger.map(|tier| texts.with("capacity-larger", &[("load", &size(tier))])));
     parts.retain(|part| !part.is_empty());
     parts.join(" ")
 }
@@ -133,15 +130,15 @@ fn budgets(result: &RunResult, texts: &Texts) -> String {
     let mut gating: Vec<&TierResult> = result.tiers.iter().filter(|tier| gates(result, tier)).collect();
     if gating.is_empty() {
         // Every expectation was met: then what was measured where it was asked.
-        gating.extend(asked(result));
+        gating.extend(result.asked_tier());
     }
     gating.retain(|tier| !tier.budgets.is_empty());
     let Some(last) = gating.last() else { return texts.get("budget-none-judged") };
     let mut lines = Vec::new();
     for tier in &gating {
-        let users = words::number(u64::from(tier.users));
+        let load = Load::of(tier).name(texts, Form::Short);
         let open = tier.budgets.iter().filter(|budget| budget.verdict != Verdict::Pass);
-        lines.extend(open.map(|budget| miss(budget, &users, texts)));
+        lines.extend(open.map(|budget| miss(budget, &load, texts)));
     }
     let spoilt = gating.iter().any(|tier| is_spoilt(tier, result.generator.clock_steps));
     let failed = gating.iter().flat_map(|tier| &tier.budgets).any(|budget| budget.verdict == Verdict::Fail);
@@ -156,7 +153,7 @@ fn budgets(result: &RunResult, texts: &Texts) -> String {
 
 /// All budgets of a tier held: the one that is nearest to its bound.
 fn nearest(tier: &TierResult, texts: &Texts) -> String {
-    let users = words::number(u64::from(tier.users));
+    let load = Load::of(tier).name(texts, Form::Short);
     let used = |budget: &BudgetResult| budget.upper.unwrap_or(f64::INFINITY) / budget.pass;
     // Of what is counted nothing is near: there was none.
     let nearest = tier
@@ -168,15 +165,15 @@ fn nearest(tier: &TierResult, texts: &Texts) -> String {
     let upper = words::open_value(texts, &nearest.metric, nearest.upper);
     let pass = words::value(&nearest.metric, nearest.pass);
     let name = words::budget(texts, &nearest.metric);
-    texts.with("budget-all-held", &[("users", &users), ("budget", &name), ("upper", &upper), ("pass", &pass)])
+    texts.with("budget-all-held", &[("load", &load), ("budget", &name), ("upper", &upper), ("pass", &pass)])
 }
 
-fn miss(budget: &BudgetResult, users: &str, texts: &Texts) -> String {
+fn miss(budget: &BudgetResult, load: &str, texts: &Texts) -> String {
     let name = words::budget(texts, &budget.metric);
     let measured = words::open_value(texts, &budget.metric, budget.measured);
     let warn = words::value(&budget.metric, budget.warn);
     let pass = words::value(&budget.metric, budget.pass);
-    let mut arguments = vec![("budget", name.as_str()), ("users", users), ("measured", measured.as_str())];
+    let mut arguments = vec![("budget", name.as_str()), ("load", load), ("measured", measured.as_str())];
     match budget.verdict {
         Verdict::Fail => {
             arguments.push(("warn", &warn));

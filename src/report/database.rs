@@ -1,5 +1,6 @@
 //! What was found out about the stores beside their series: waits for a connection, indexes, pools that were tried.
 
+use super::load::{Load, head};
 use super::quantity::{self, of_unit, plain};
 use super::section::{FOREIGN, NAME, count, heads};
 use super::view::{Block, Cell, Table};
@@ -61,7 +62,7 @@ fn checkout(tiers: &[Checkout], texts: &Texts) -> Vec<Block> {
     let some = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| of_unit(Unit::Count, value));
     let row = |tier: &Checkout| {
         vec![
-            count(u64::from(tier.users)),
+            Load::new(tier.users, tier.rate, tier.role).cell(texts),
             Cell::Number(some(tier.busy)),
             Cell::Number(some(tier.limit)),
             Cell::Number(words::decimal(tier.operations_per_s)),
@@ -69,7 +70,8 @@ fn checkout(tiers: &[Checkout], texts: &Texts) -> Vec<Block> {
             Cell::Text(texts.get(if tier.told { "wait-told" } else { "wait-inferred" })),
         ]
     };
-    let keys = ["head-users", "head-busy", "head-limit", "head-operations", "head-wait-mean", "head-known-from"];
+    let first = head(tiers.iter().any(|tier| tier.rate.is_some()));
+    let keys = [first, "head-busy", "head-limit", "head-operations", "head-wait-mean", "head-known-from"];
     let table = Table {
         caption: texts.get("caption-checkout"),
         head: heads(texts, &keys),

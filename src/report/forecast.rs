@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::load::{Load, head};
 use super::terminal::grid;
 use super::view::{Cell, Table};
 use super::words;
+use crate::grade::Role;
 use crate::lang::Texts;
 use crate::plan::{Assumed, Documents, Forecast, TierForecast};
 
@@ -12,14 +14,15 @@ use crate::plan::{Assumed, Documents, Forecast, TierForecast};
 pub fn forecast(forecast: &Forecast, assumed: Assumed, known: bool, texts: &Texts) -> String {
     let row = |tier: &TierForecast| {
         vec![
-            Cell::Number(words::number(u64::from(tier.wish.users))),
+            Load::new(tier.wish.users, tier.wish.rate, Role::Step).cell(texts),
             Cell::Number(words::decimal(tier.wish.turns_per_second())),
             Cell::Number(words::decimal(tier.wish.streams())),
             Cell::Number(words::number(tier.streams_peak)),
             Cell::Number(clock(tier.steady)),
         ]
     };
-    let keys = ["head-users", "head-turn-rate", "head-streams", "head-streams-peak", "head-steady"];
+    let first = head(forecast.tiers.iter().any(|tier| tier.wish.rate.is_some()));
+    let keys = [first, "head-turn-rate", "head-streams", "head-streams-peak", "head-steady"];
     let table = Table {
         caption: String::new(),
         head: keys.iter().map(|key| texts.get(key)).collect(),

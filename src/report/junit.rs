@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::load::{Form, Load};
 use super::reason::sentence;
 use super::section::NAME;
 use super::{answer, words};
@@ -21,8 +22,7 @@ pub fn junit(result: &RunResult, texts: &Texts) -> String {
     run.add_test_case(whole(result, texts));
     report.add_test_suite(run);
     for tier in &result.tiers {
-        let users = words::number(u64::from(tier.users));
-        let mut suite = TestSuite::new(texts.with("head-at-users", &[("users", &users)]));
+        let mut suite = TestSuite::new(Load::of(tier).name(texts, Form::Users));
         let budgets = tier.budgets.iter().map(|budget| case(result, tier, budget, texts));
         suite.add_test_cases(budgets);
         suite.set_time(seconds(tier.steady_s));
@@ -57,7 +57,7 @@ fn case(result: &RunResult, tier: &TierResult, budget: &BudgetResult, texts: &Te
     let message: Vec<String> = reasons.iter().map(|reason| sentence(texts, reason)).collect();
     let mut case =
         TestCase::new(escaped(&budget.metric, NAME), told(status, message.join(". "), words::verdict(texts, verdict)));
-    case.set_classname(format!("capacity-check.{}", tier.users));
+    case.set_classname(format!("capacity-check.{}", Load::of(tier).id()));
     case
 }
 

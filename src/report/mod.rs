@@ -2,11 +2,14 @@
 //! all of these come from the catalogue.
 
 mod answer;
+mod arrival;
 mod chart;
+mod claim;
 mod database;
 mod forecast;
 mod html;
 mod junit;
+mod load;
 mod markdown;
 mod quantity;
 mod reason;

@@ -1,5 +1,6 @@
 //! Reasons as sentences.
 
+use super::load::{Form, Load};
 use super::words;
 use crate::analysis::CONFIDENCE;
 use crate::lang::Texts;
@@ -122,8 +123,9 @@ fn of_run(texts: &Texts, reason: &Reason) -> String {
             say(texts, "reason-max-duration", &[("limit", words::duration(limit_s * 1e6))])
         }
         Reason::Banned { said } => say(texts, "reason-banned", &[("said", escaped(said, FOREIGN))]),
-        Reason::NotReached { users } => {
-            say(texts, "reason-not-reached", &[("users", words::number(u64::from(*users)))])
+        Reason::NotReached { users, rate, role } => {
+            let load = Load::new(*users, *rate, *role).name(texts, Form::Concurrent);
+            say(texts, "reason-not-reached", &[("load", load)])
         }
         Reason::Text { text } => escaped(text, FOREIGN),
         // Those of budgets are put into words above.

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use super::load::{Form, Load, head, is_open};
 use super::tier::tier_table;
 use super::view::{Block, Cell, Group, Section, Table};
-use super::{reason, trace, watch, words};
+use super::{arrival, reason, trace, watch, words};
 use crate::lang::Texts;
 use crate::metric::Metric;
-use crate::result::{End, Example, MetricResult, RunResult, StepResult, TierResult, Wire};
+use crate::result::{End, Example, MetricResult, RunResult, StepResult, TargetInfo, TierResult, Wire};
 use crate::secret::escaped;
 
 /// The longest text of a target that is shown, in characters.
@@ -34,6 +35,7 @@ const FELT: [Metric; 12] = [
 pub(super) fn all(result: &RunResult, texts: &Texts) -> Vec<Section> {
     let mut sections = vec![
         section("tiers", texts.get("section-tiers"), tiers(result, texts)),
+        section("arrival", texts.get("section-arrival"), arrival::blocks(result, texts)),
         section("time", texts.get("section-time"), trace::time(result, texts)),
         section("tokens", texts.get("section-tokens"), trace::tokens(result, texts)),
         section("charts", texts.get("section-charts"), vec![Block::Charts(Group::Run)]),
@@ -80,18 +82,14 @@ fn tiers(result: &RunResult, texts: &Texts) -> Vec<Block> {
 /// Why a tier is no pass, in a line.
 pub(super) fn reasons(tier: &TierResult, texts: &Texts) -> Option<String> {
     let reasons: Vec<String> = tier.reasons.iter().map(|reason| reason::sentence(texts, reason)).collect();
-    let users = words::number(u64::from(tier.users));
+    let load = Load::of(tier).name(texts, Form::Users);
     let verdict = words::verdict(texts, tier.verdict);
-    let arguments = [("users", users.as_str()), ("verdict", &verdict), ("reasons", &reasons.join(". "))];
+    let arguments = [("load", load.as_str()), ("verdict", &verdict), ("reasons", &reasons.join(". "))];
     (!reasons.is_empty()).then(|| texts.with("tier-reasons", &arguments))
 }
 
 fn legend(texts: &Texts) -> Block {
     Block::Text(texts.with("tiers-legend", &[("confidence", &words::share(crate::analysis::CONFIDENCE))]))
-}
-
-pub(super) fn users(tier: &TierResult) -> Cell {
-    Cell::Number(words::number(u64::from(tier.users)))
 }
 
 pub(super) fn count(value: u64) -> Cell {
@@ -115,13 +113,13 @@ fn latencies(result: &RunResult, texts: &Texts) -> Table {
     let mut rows = Vec::new();
     for tier in &result.tiers {
         for (name, metric) in FELT.iter().filter_map(|name| Some((name, tier.metrics.get(name)?))) {
-            let mut row = vec![users(tier), Cell::Text(words::metric(texts, *name))];
+            let mut row = vec![Load::of(tier).cell(texts), Cell::Text(words::metric(texts, *name))];
             row.extend(quantiles(*name, metric));
             row.extend([count(metric.count), count(metric.above)]);
             rows.push(row);
         }
     }
-    let mut head = heads(texts, &["head-users", "head-metric"]);
+    let mut head = heads(texts, &[head(is_open(result)), "head-metric"]);
     head.extend(["p50", "p90", "p95", "p99"].map(str::to_owned));
     head.extend(heads(texts, &["head-max", "head-samples", "head-never"]));
     Table { caption: texts.get("caption-latencies"), head, rows }
@@ -148,19 +146,13 @@ pub(super) fn streams(result: &RunResult, texts: &Texts) -> Vec<String> {
     if result.totals.retries > 0 {
         lines.push(texts.with("happened-retries", &[("count", &words::number(result.totals.retries))]));
     }
-    if result.totals.dropped > 0 {
-        lines.push(texts.with("happened-dropped", &[("count", &words::number(result.totals.dropped))]));
-    }
     lines
 }
 
 /// How turns ended, by tier and in the whole run; the codes are those of result.json.
 fn outcomes(result: &RunResult, texts: &Texts) -> Table {
     let mut head = heads(texts, &["head-outcome", "head-meaning"]);
-    for tier in &result.tiers {
-        let users = words::number(u64::from(tier.users));
-        head.push(texts.with("head-at-users", &[("users", &users)]));
-    }
+    head.extend(result.tiers.iter().map(|tier| Load::of(tier).name(texts, Form::Users)));
     head.extend(heads(texts, &["head-whole-run", "head-example"]));
     let row = |(outcome, total): (&String, &u64)| {
         let mut row = vec![Cell::Text(escaped(outcome, NAME)), Cell::Text(words::outcome(texts, outcome))];
@@ -208,7 +200,7 @@ fn generator(result: &RunResult, texts: &Texts) -> Vec<Block> {
         let generator = &tier.generator;
         let wide = generator.first_tokens_wide as f64 / generator.first_tokens.max(1) as f64;
         vec![
-            users(tier),
+            Load::of(tier).cell(texts),
             p99(tier, Metric::StartLag),
             p99(tier, Metric::ReceiveLag),
             p99(tier, Metric::LoopDelay),
@@ -219,7 +211,7 @@ fn generator(result: &RunResult, texts: &Texts) -> Vec<Block> {
         ]
     };
     let keys = [
-        "head-users",
+        head(is_open(result)),
         "head-start-lag",
         "head-receive-lag",
         "head-loop-delay",
@@ -240,11 +232,11 @@ pub(super) fn health(result: &RunResult, texts: &Texts) -> String {
         .tiers
         .iter()
         .flat_map(|tier| {
-            crate::analysis::generator_causes(tier, steps).into_iter().map(move |cause| (tier.users, cause))
+            crate::analysis::generator_causes(tier, steps).into_iter().map(move |cause| (Load::of(tier), cause))
         })
-        .map(|(users, cause)| {
-            let users = words::number(u64::from(users));
-            texts.with("generator-cause", &[("users", &users), ("cause", &reason::sentence(texts, &cause))])
+        .map(|(load, cause)| {
+            let load = load.name(texts, Form::Users);
+            texts.with("generator-cause", &[("load", &load), ("cause", &reason::sentence(texts, &cause))])
         })
         .collect();
     if causes.is_empty() { texts.get("generator-fine") } else { causes.join(" ") }
@@ -281,6 +273,9 @@ fn facts(result: &RunResult, texts: &Texts) -> Vec<(String, String)> {
     add("fact-target", escaped(&target.url, FOREIGN));
     add("fact-model", escaped(&format!("{endpoint}{}", target.model), FOREIGN));
     add("fact-mock", texts.get(if target.mock { "mock-ours" } else { "mock-other" }));
+    for (key, value) in reached(target, texts) {
+        add(key, value);
+    }
     add("fact-started", escaped(&result.started_at, NAME));
     add("fact-duration", words::clock(result.duration_s));
     add(
@@ -312,6 +307,20 @@ fn facts(result: &RunResult, texts: &Texts) -> Vec<(String, String)> {
         add("fact-white-space", escaped(&trace.white_space, NAME));
     }
     facts
+}
+
+/// How the target was reached, where that was not as its URL alone says.
+fn reached(target: &TargetInfo, texts: &Texts) -> Vec<(&'static str, String)> {
+    let Some(reached) = &target.reached else { return Vec::new() };
+    let list = |all: &[String]| all.iter().map(|one| escaped(one, NAME)).collect::<Vec<_>>().join(", ");
+    let facts = [
+        ("fact-sni", reached.sni.as_ref().map(|name| escaped(name, NAME))),
+        ("fact-client-cert", reached.client_cert.then(|| texts.get("client-cert-ready"))),
+        ("fact-resolved", (!reached.resolved.is_empty()).then(|| list(&reached.resolved))),
+        ("fact-proxy", reached.proxy.as_ref().map(|proxy| escaped(proxy, NAME))),
+        ("fact-source-addresses", (!reached.source_addresses.is_empty()).then(|| list(&reached.source_addresses))),
+    ];
+    facts.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 /// What carried the turns, and what HTTP/1.1 means for people with many tabs.

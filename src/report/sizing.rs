@@ -1,5 +1,6 @@
 //! What each tier needed, as operators count it, and how work and memory went among processes.
 
+use super::load::{Form, Load, head};
 use super::quantity::of_unit;
 use super::section::NAME;
 use super::view::{Block, Cell, Table};
@@ -34,13 +35,15 @@ pub(super) fn table(probes: &Probes, texts: &Texts) -> Option<Table> {
         return None;
     }
     let row = |row: &SizingRow| {
-        let mut cells = vec![Cell::Number(words::number(u64::from(row.users)))];
+        let mut cells = vec![Load::new(row.users, row.rate, row.role).cell(texts)];
         cells.extend(columns.iter().map(|(_, unit, pick)| cell(*unit, pick(row), texts)));
         cells
     };
-    let mut head = vec![texts.get("head-users")];
-    head.extend(columns.iter().map(|(key, _, _)| texts.get(key)));
-    Some(Table { caption: texts.get("caption-sizing"), head, rows: probes.sizing.iter().map(row).collect() })
+    let open = probes.sizing.iter().any(|row| row.rate.is_some());
+    let mut heads = vec![texts.get(head(open))];
+    heads.extend(columns.iter().map(|(key, _, _)| texts.get(key)));
+    let caption = texts.get(if open { "caption-sizing-open" } else { "caption-sizing" });
+    Some(Table { caption, head: heads, rows: probes.sizing.iter().map(row).collect() })
 }
 
 fn cell(unit: Unit, used: Option<Used>, texts: &Texts) -> Cell {
@@ -65,7 +68,7 @@ fn shared(balance: &Balance, texts: &Texts) -> String {
     texts.with(
         "balance",
         &[
-            ("users", &words::number(u64::from(balance.users))),
+            ("load", &Load::new(balance.users, balance.rate, balance.role).name(texts, Form::Users)),
             ("workers", &words::number(u64::from(balance.workers))),
             ("busiest", &escaped(&balance.busiest, NAME)),
             ("cores", &of_unit(Unit::Cores, balance.most_cores)),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use comfy_table::{Cell as Painted, CellAlignment, Color, Table as Grid, presets};
 
+use super::load::{Form, Load};
 use super::section::NAME;
 use super::tier::tier_table;
 use super::view::{Cell, Table, bar};
-use super::{answer, section, sizing, trace, watch, words};
+use super::{answer, arrival, section, sizing, trace, watch, words};
 use crate::lang::Texts;
 use crate::result::{Example, RunResult, Step, StepResult, TierResult, Verdict};
 use crate::secret::escaped;
@@ -30,8 +31,9 @@ pub fn terminal(result: &RunResult, texts: &Texts, colour: bool) -> String {
     }
     lines.push(String::new());
     // The answers have the reasons of the tier that was asked for, and of the first that did not pass.
-    let told = [Some(result.asked), result.capacity.not_passed];
-    let rest = result.tiers.iter().filter(|tier| !told.contains(&Some(tier.users)));
+    let told = [result.asked_tier(), answer::not_passed(result)];
+    let is_told = |tier: &TierResult| told.iter().flatten().any(|told| std::ptr::eq(*told, tier));
+    let rest = result.tiers.iter().filter(|tier| !is_told(tier));
     lines.extend(rest.filter_map(|tier| section::reasons(tier, texts)));
     if result.trace.is_some() {
         lines.push(trace::told(result, texts));
@@ -39,6 +41,7 @@ pub fn terminal(result: &RunResult, texts: &Texts, colour: bool) -> String {
     lines.extend(failures(result, texts));
     lines.extend(steps(result, texts));
     lines.extend(section::streams(result, texts));
+    lines.extend(arrival::lines(result, texts));
     lines.push(format!("{} {}", texts.get("section-generator"), section::health(result, texts)));
     lines.push(trace::error_bar(result, texts));
     lines.extend(watch::lines(result, texts));
@@ -98,8 +101,8 @@ fn others(outcomes: &BTreeMap<String, u64>, examples: &[Example]) -> Vec<String>
 fn failures(result: &RunResult, texts: &Texts) -> Vec<String> {
     let line = |tier: &TierResult| {
         let failed = others(&tier.counts.outcomes, &tier.examples).join(", ");
-        let users = words::number(u64::from(tier.users));
-        (!failed.is_empty()).then(|| texts.with("line-outcomes", &[("users", &users), ("outcomes", &failed)]))
+        let load = Load::of(tier).name(texts, Form::Users);
+        (!failed.is_empty()).then(|| texts.with("line-outcomes", &[("load", &load), ("outcomes", &failed)]))
     };
     result.tiers.iter().filter_map(line).collect()
 }

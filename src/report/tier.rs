@@ -1,5 +1,6 @@
 //! The table of tiers: what each budget measured against its bounds, with the interval.
 
+use super::load::{Load, head, is_open};
 use super::view::{Cell, Table};
 use super::words;
 use crate::lang::Texts;
@@ -12,7 +13,7 @@ pub(super) fn tier_table(result: &RunResult, texts: &Texts) -> Table {
             names.push(&budget.metric);
         }
     }
-    let keys = ["head-users", "head-turn-rate", "head-streams", "head-verdict"];
+    let keys = [head(is_open(result)), "head-turn-rate", "head-streams", "head-verdict"];
     let mut head: Vec<String> = keys.iter().map(|key| texts.get(key)).collect();
     let mut common = Vec::new();
     for name in &names {
@@ -28,7 +29,7 @@ pub(super) fn tier_table(result: &RunResult, texts: &Texts) -> Table {
 
 fn row(tier: &TierResult, names: &[&str], common: &[bool], texts: &Texts) -> Vec<Cell> {
     let mut row = vec![
-        Cell::Number(words::number(u64::from(tier.users))),
+        Load::of(tier).cell(texts),
         Cell::Number(words::decimal(tier.turns_per_s)),
         Cell::Number(words::decimal(tier.streams)),
         Cell::Verdict(tier.verdict, verdict(tier, texts)),

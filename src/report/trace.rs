@@ -1,6 +1,7 @@
 //! Where the time of traced turns went, whether every token arrived, and how exact the generator is.
 
-use super::section::{count, heads, users};
+use super::load::{Form, Load, head, is_open};
+use super::section::{count, heads};
 use super::view::{Block, Cell, Group, Table};
 use super::words;
 use crate::lang::Texts;
@@ -27,19 +28,20 @@ pub(super) fn time(result: &RunResult, texts: &Texts) -> Vec<Block> {
     };
     let rows = |stack: fn(&TierTraceResult) -> Option<Stack>, parts: fn(&Parts) -> Vec<(bool, u64)>| {
         let row = |tier: &TierResult, quantile: &str, of: &Parts| {
-            let mut row = vec![users(tier), Cell::Text(quantile.to_owned())];
+            let mut row = vec![Load::of(tier).cell(texts), Cell::Text(quantile.to_owned())];
             row.extend(parts(of).into_iter().map(|(crosses, value)| part(trace, crosses, value)));
             row
         };
         let both = tiers.iter().filter_map(|(tier, trace)| Some((tier, stack(trace)?)));
         both.flat_map(|(tier, stack)| [row(tier, "p50", &stack.median), row(tier, "p95", &stack.p95)]).collect()
     };
+    let first = head(is_open(result));
     let ttft = Table {
         caption: texts.get("caption-ttft-parts"),
         head: heads(
             texts,
             &[
-                "head-users",
+                first,
                 "head-turns-around",
                 "part-generator",
                 "part-connect",
@@ -68,7 +70,7 @@ pub(super) fn time(result: &RunResult, texts: &Texts) -> Vec<Block> {
         head: heads(
             texts,
             &[
-                "head-users",
+                first,
                 "head-turns-around",
                 "part-generator",
                 "part-connect",
@@ -123,13 +125,13 @@ fn clocks(trace: &TraceResult, texts: &Texts) -> String {
 pub(super) fn tokens(result: &RunResult, texts: &Texts) -> Vec<Block> {
     let tiers = traced(result);
     let Some(trace) = result.trace.as_ref().filter(|_| !tiers.is_empty()) else { return Vec::new() };
-    let mut head = heads(texts, &["head-users", "head-turns-traced", "head-not-found"]);
+    let mut head = heads(texts, &[head(is_open(result)), "head-turns-traced", "head-not-found"]);
     head.extend(Flaw::ALL.map(|flaw| words::flaw(texts, flaw)));
     head.extend(heads(texts, &["head-late", "head-coalescing", "head-held", "head-buffered"]));
     let row = |(tier, trace): &(&TierResult, &TierTraceResult)| {
         let relay = &trace.relay;
         let (tokens, arrivals) = (relay.tokens.max(1) as f64, relay.arrivals.max(1) as f64);
-        let mut row = vec![users(tier), count(trace.joined), count(trace.unjoined)];
+        let mut row = vec![Load::of(tier).cell(texts), count(trace.joined), count(trace.unjoined)];
         row.extend(Flaw::ALL.map(|flaw| count(tier.counts.flaws.get(flaw))));
         row.push(count(tier.counts.late_tokens));
         row.push(Cell::Number(format!("{:.2}", tokens / arrivals)));
@@ -197,11 +199,10 @@ fn lines(trace: &TraceResult, tiers: &[(&TierResult, &TierTraceResult)], texts: 
         let relay = &trace.relay;
         let ratio = relay.tokens as f64 / relay.arrivals.max(1) as f64;
         if ratio >= COALESCED {
-            let users = words::number(u64::from(tier.users));
+            let load = Load::of(tier).name(texts, Form::Concurrent);
             let together = words::share(relay.together as f64 / relay.tokens.max(1) as f64);
             let ratio = format!("{ratio:.1}");
-            lines
-                .push(texts.with("tokens-coalesced", &[("users", &users), ("ratio", &ratio), ("together", &together)]));
+            lines.push(texts.with("tokens-coalesced", &[("load", &load), ("ratio", &ratio), ("together", &together)]));
         }
     }
     if trace.lost_entries + trace.missed > 0 {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::grade::Role;
 use crate::record::{IndexAudit, PoolStudy, Watched};
 
 /// Everything that was seen beside the users.
@@ -36,8 +37,14 @@ pub struct Probes {
 /// What one tier needed, over its steady phase: the mean, and the most of any second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SizingRow {
-    /// Concurrent users.
+    /// Concurrent users; of an open load the most that there may be.
     pub users: u32,
+    /// Turns a second that an open load was to have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<f64>,
+    /// What the tier is for.
+    #[serde(skip_serializing_if = "Role::is_step", default)]
+    pub role: Role,
     /// Cores that the watched processes (or their control group) used.
     pub cpu_cores: Option<Used>,
     /// Their resident memory, in bytes.
@@ -64,8 +71,14 @@ pub struct Used {
 /// How long an operation waited for a connection in one tier.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Checkout {
-    /// Concurrent users.
+    /// Concurrent users; of an open load the most that there may be.
     pub users: u32,
+    /// Turns a second that an open load was to have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<f64>,
+    /// What the tier is for.
+    #[serde(skip_serializing_if = "Role::is_step", default)]
+    pub role: Role,
     /// The mean wait in microseconds.
     pub mean_us: f64,
     /// Whether the deployment told it; otherwise it is inferred by Little's law from turns that were in the deployment
@@ -83,8 +96,14 @@ pub struct Checkout {
 /// How evenly the workers of a deployment shared the CPU time of one tier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Balance {
-    /// Concurrent users.
+    /// Concurrent users; of an open load the most that there may be.
     pub users: u32,
+    /// Turns a second that an open load was to have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate: Option<f64>,
+    /// What the tier is for.
+    #[serde(skip_serializing_if = "Role::is_step", default)]
+    pub role: Role,
     /// Workers that were compared.
     pub workers: u32,
     /// The busiest one.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::grade::Role;
+
 /// A reason. Values of a budget are microseconds, or a share from 0 to 1 for `error_rate`; where one
 /// is missing it is above every bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -146,8 +148,14 @@ pub enum Reason {
     },
     /// The tier that the run is about was not reached.
     NotReached {
-        /// Its users.
+        /// Its users; of an open load the most that there may be.
         users: u32,
+        /// Turns a second that an open load was to have.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        rate: Option<f64>,
+        /// What it was for.
+        #[serde(skip_serializing_if = "Role::is_step", default)]
+        role: Role,
     },
     /// A sentence, as results of version 1 have them.
     Text {

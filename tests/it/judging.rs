@@ -5,7 +5,7 @@ use std::time::Duration;
 use capacity_check::analysis::steady_needed;
 use capacity_check::clock::{Nanos, SECOND};
 use capacity_check::metric::Metric;
-use capacity_check::result::{Reason, RunResult, Verdict};
+use capacity_check::result::{Reason, Role, RunResult, Verdict};
 use capacity_check::scenario::{Budget, Tier};
 use capacity_check::verdict::judge;
 use proptest::prelude::*;
@@ -244,7 +244,7 @@ fn the_generator_is_judged_first() {
     assert_eq!(result.verdict, Verdict::Inconclusive);
     judge(&mut result, &[plan(10, &budgets), plan(500, &budgets)]).unwrap();
     assert_eq!(result.verdict, Verdict::Inconclusive);
-    assert_eq!(result.reasons, [Reason::NotReached { users: 500 }]);
+    assert_eq!(result.reasons, [Reason::NotReached { users: 500, rate: None, role: Role::Step }]);
 }
 
 prop_compose! {

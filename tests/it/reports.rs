@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use capacity_check::lang::{Lang, Texts};
 use capacity_check::report::{html, junit, markdown, terminal};
-use capacity_check::result::{End, Gauge, Probes, Reason, RunResult, SCHEMA_VERSION, read};
+use capacity_check::result::{End, Gauge, Probes, Reached, Reason, RunResult, SCHEMA_VERSION, read};
 use serde_json::Value;
 
 use crate::support::results::samples;
@@ -122,6 +122,14 @@ fn what_the_target_said_is_text_and_nothing_else() {
     result.target.url = HOSTILE.to_owned();
     result.target.model = HOSTILE.to_owned();
     result.target.endpoint = Some(HOSTILE.to_owned());
+    result.target.reached = Some(Reached {
+        sni: Some(HOSTILE.to_owned()),
+        client_cert: true,
+        resolved: vec![HOSTILE.to_owned()],
+        proxy: Some(HOSTILE.to_owned()),
+        source_addresses: vec![HOSTILE.to_owned()],
+    });
+    result.journeys.insert(HOSTILE.to_owned(), 3);
     result.started_at = HOSTILE.to_owned();
     result.tool.version = HOSTILE.to_owned();
     result.scenario = serde_json::json!({ "name": HOSTILE, HOSTILE: [HOSTILE] });
@@ -235,6 +243,64 @@ fn three_people_find_their_answer_before_the_first_table() {
     assert!(first_screen("interrupted").contains("Unknown. The run was interrupted."));
     let spoilt = first_screen("inconclusive");
     assert!(spoilt.contains("The generator used 96 % of the cores of its shards"), "{spoilt}");
+}
+
+#[test]
+fn every_load_is_asked_about_and_named_as_what_it_is() {
+    let find = |name: &str| samples().into_iter().find(|(found, _)| *found == name).unwrap().1;
+    let english = Texts::new(Lang::En);
+    let said = |name: &str| terminal(&find(name), &english, false);
+    let holds = |name: &str, parts: &[&str]| {
+        let text = said(name);
+        for part in parts {
+            assert!(text.contains(part), "{name}: {part}: {text}");
+        }
+    };
+    holds(
+        "open",
+        &[
+            "this run cannot say whether the deployment carries 10 turns/s.",
+            "Does it carry 10 turns/s?",
+            "At least 5 turns/s: so many the deployment certainly carries. 10 turns/s were not decided.",
+            "84 of 1,284 turns found no free user",
+            "84 were dropped, for all 40 users were busy",
+            "10 turns/s: there were 1.4",
+        ],
+    );
+    holds(
+        "spike",
+        &[
+            "Yes: the deployment comes back within 30 s after a crowd of 200 users.",
+            "Does it come back within 30 s after a crowd of 200 users?",
+            "Yes. Every budget held at 50 users (after the crowd). 15 s after the end of the crowd",
+            "50 users: so many the deployment carries. 200 were too many.",
+            "200 users (crowd): 16 rate_limited",
+            "After 16 turns the deployment said",
+        ],
+    );
+    holds(
+        "soak",
+        &[
+            "Yes: the deployment carries 50 users for 10 min.",
+            "50 users (soak): TTFT rose by",
+            "in the course of 10 min",
+        ],
+    );
+    let mut rise = find("pass");
+    rise.scenario["load"]["shape"] = serde_json::json!({ "kind": "linear", "over_s": 600.0 });
+    let text = terminal(&rise, &english, false);
+    assert!(text.contains("Yes: the deployment carries a rise to 100 users."), "{text}");
+    let korean = terminal(&find("spike"), &Texts::new(Lang::Ko), false);
+    assert!(korean.contains("동시 사용자 200명의 급증 후 30초 안에"), "{korean}");
+    // The most users of an open load are the size of no tier.
+    assert!(!said("open").contains("40 users,") && said("pass").contains("100 users"));
+    // Nothing stands against the size of a load where two tiers have the same.
+    let (page, levels) = (html(&find("spike"), &english), html(&find("open"), &english));
+    assert!(!page.contains("chart-ttft\"") && page.contains("chart-timeline"));
+    assert!(levels.contains("chart-ttft\"") && levels.contains("turns a second (tiers)"));
+    let suites = junit(&find("spike"), &english);
+    assert!(suites.contains("capacity-check.50-usual") && suites.contains("capacity-check.50-recovery"), "{suites}");
+    assert_eq!(suites.matches("<failure").count(), 0, "the crowd itself gates nothing: {suites}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A latency's percentiles against users, with the bounds of its budget.
+//! A latency's percentiles against the size of the load, with the bounds of its budget. Of a crowd or a rise there is
+//! none: a tier is then no level that was held, or has the size of another.
 
 use maud::{Markup, html};
 
@@ -6,6 +7,7 @@ use super::axis::{Vertical, horizontal};
 use super::{Figure, LEFT, RIGHT, at, canvas, line, marker};
 use crate::lang::Texts;
 use crate::metric::Metric;
+use crate::report::load::{Load, axis, is_levels, is_open};
 use crate::report::view::Group;
 use crate::report::words;
 use crate::result::{BudgetResult, MetricResult, RunResult, TierResult};
@@ -22,16 +24,19 @@ const PICKS: [(&str, Pick); 3] =
     [("p50", |metric| metric.p50_us), ("p95", |metric| metric.p95_us), ("p99", |metric| metric.p99_us)];
 
 pub(super) fn ttft(result: &RunResult, texts: &Texts) -> Option<Figure> {
-    let title = texts.get("chart-ttft");
+    let title = texts.get(if is_open(result) { "chart-ttft-open" } else { "chart-ttft" });
     figure("ttft", Metric::Ttft, title, result, texts)
 }
 
 pub(super) fn turn(result: &RunResult, texts: &Texts) -> Option<Figure> {
-    let title = texts.get("chart-turn");
+    let title = texts.get(if is_open(result) { "chart-turn-open" } else { "chart-turn" });
     figure("turn", Metric::Turn, title, result, texts)
 }
 
 fn figure(id: &'static str, metric: Metric, title: String, result: &RunResult, texts: &Texts) -> Option<Figure> {
+    if !is_levels(result) {
+        return None;
+    }
     let measured = |tier: &TierResult| tier.metrics.get(&metric).filter(|metric| metric.count > 0).cloned();
     let tiers: Vec<(&TierResult, Option<MetricResult>)> =
         result.tiers.iter().map(|tier| (tier, measured(tier))).collect();
@@ -43,33 +48,30 @@ fn figure(id: &'static str, metric: Metric, title: String, result: &RunResult, t
         [budget.pass, budget.warn].into_iter().filter(|bound| shown(*bound)).chain(budget.upper)
     };
     let top = budgets.iter().flatten().flat_map(values).fold(most, f64::max);
-    let axis = Vertical::new(TOP, BOTTOM, top * 1.02);
+    let vertical = Vertical::new(TOP, BOTTOM, top * 1.02);
     let place = |index: usize| LEFT + (RIGHT - LEFT) * (index as f64 + 0.5) / tiers.len() as f64;
-    let ticks: Vec<(f64, String)> = tiers
-        .iter()
-        .enumerate()
-        .map(|(index, (tier, _))| (place(index), words::number(u64::from(tier.users))))
-        .collect();
+    let ticks: Vec<(f64, String)> =
+        tiers.iter().enumerate().map(|(index, (tier, _))| (place(index), Load::of(tier).tick())).collect();
     let content = html! {
-        (axis.draw(&texts.get("axis-time"), words::duration))
-        (horizontal(BOTTOM, &texts.get("axis-users"), &ticks))
+        (vertical.draw(&texts.get("axis-time"), words::duration))
+        (horizontal(BOTTOM, &texts.get(axis(is_open(result))), &ticks))
         @for (index, budget) in budgets.iter().enumerate() {
             @if let Some(budget) = budget {
                 @let half = (RIGHT - LEFT) / tiers.len() as f64 / 2.0;
                 @let same = index > 0 && budgets[index - 1].is_some_and(|before| (before.pass, before.warn) == (budget.pass, budget.warn));
                 @for (name, bound) in bounds(budget, texts).into_iter().filter(|(_, bound)| shown(*bound)) {
-                    (limit(&axis, bound, (place(index) - half, place(index) + half), (!same).then_some(name)))
+                    (limit(&vertical, bound, (place(index) - half, place(index) + half), (!same).then_some(name)))
                 }
             }
         }
         @for (index, budget) in budgets.iter().enumerate() {
             @if let Some(BudgetResult { lower: Some(lower), upper: Some(upper), .. }) = budget {
-                line class="whisker s1" x1=(at(place(index))) x2=(at(place(index))) y1=(at(axis.y(*lower))) y2=(at(axis.y(*upper))) {}
+                line class="whisker s1" x1=(at(place(index))) x2=(at(place(index))) y1=(at(vertical.y(*lower))) y2=(at(vertical.y(*upper))) {}
             }
         }
         @for (series, (_, pick)) in PICKS.iter().enumerate() {
             @let points: Vec<(f64, f64)> = tiers.iter().enumerate().filter_map(|(index, (_, metric))| {
-                Some((place(index), axis.y(pick(metric.as_ref()?) as f64)))
+                Some((place(index), vertical.y(pick(metric.as_ref()?) as f64)))
             }).collect();
             (line(series, &points))
             @for point in &points { (marker(series, *point)) }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::axis::horizontal;
 use super::{Figure, LEFT, RIGHT, SERIES, area, at, canvas};
 use crate::lang::Texts;
+use crate::report::load::Load;
 use crate::report::section::NAME;
 use crate::report::view::Group;
 use crate::report::words;
@@ -79,9 +80,8 @@ fn bar(tier: &TierResult, top: f64, kinds: &BTreeMap<String, usize>, texts: &Tex
     }
     let errors = [("errors", words::number(tier.counts.errors)), ("turns", words::number(total))];
     let errors: Vec<(&str, &str)> = errors.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let users = words::number(u64::from(tier.users));
     html! {
-        text class="tick" x=(at(LEFT - 6.0)) y=(at(top + BAR - 6.0)) text-anchor="end" { (users) }
+        text class="tick" x=(at(LEFT - 6.0)) y=(at(top + BAR - 6.0)) text-anchor="end" { (Load::of(tier).tick()) }
         @for (series, x, width) in rects {
             (area(series, (x, top), (width.max(0.8), BAR)))
         }

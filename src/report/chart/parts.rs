@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::axis::{Vertical, horizontal, round_step};
 use super::{Figure, LEFT, RIGHT, area, at, canvas};
 use crate::lang::Texts;
+use crate::report::load::{self, Form, Load};
 use crate::report::view::Group;
 use crate::report::{trace, words};
 use crate::result::{Parts, RunResult, Slow, Stack, TierTraceResult};
@@ -43,8 +44,8 @@ fn stacks(
     result: &RunResult,
     texts: &Texts,
 ) -> Option<Figure> {
-    let tiers: Vec<(u32, Stack)> =
-        trace::traced(result).into_iter().filter_map(|(tier, trace)| Some((tier.users, stack(trace)?))).collect();
+    let tiers: Vec<(Load, Stack)> =
+        trace::traced(result).into_iter().filter_map(|(tier, trace)| Some((Load::of(tier), stack(trace)?))).collect();
     let all = |parts: &Parts| layers(parts).iter().sum::<u64>();
     let most = tiers.iter().map(|(_, stack)| all(&stack.median).max(all(&stack.p95))).max()?;
     let axis = Vertical::new(TOP, BOTTOM, most as f64 * 1.02);
@@ -52,7 +53,7 @@ fn stacks(
     let middle = |index: usize| LEFT + step * (index as f64 + 0.5);
     let width = (step * 0.34).min(46.0);
     let ticks: Vec<(f64, String)> =
-        tiers.iter().enumerate().map(|(index, (users, _))| (middle(index), words::number(u64::from(*users)))).collect();
+        tiers.iter().enumerate().map(|(index, (load, _))| (middle(index), load.tick())).collect();
     let content = html! {
         (axis.draw(&texts.get("axis-time"), words::duration))
         @for (index, (_, stack)) in tiers.iter().enumerate() {
@@ -61,7 +62,7 @@ fn stacks(
                 text class="tick" x=(at(x + width / 2.0)) y=(at(BOTTOM + 12.0)) text-anchor="middle" { (name) }
             }
         }
-        (horizontal(BOTTOM + 18.0, &texts.get("axis-users"), &ticks))
+        (horizontal(BOTTOM + 18.0, &texts.get(load::axis(load::is_open(result))), &ticks))
     };
     let legend = names.iter().enumerate().map(|(series, name)| (series, texts.get(name))).collect();
     let svg = canvas(id, HEIGHT, &title, &content);
@@ -109,8 +110,7 @@ pub(super) fn waterfall(result: &RunResult, texts: &Texts) -> Option<Figure> {
         }
         (horizontal(bottom, &texts.get("axis-turn-time"), &ticks))
     };
-    let users = words::number(u64::from(tier.users));
-    let title = texts.with("chart-slowest", &[("users", &users)]);
+    let title = texts.with("chart-slowest", &[("load", &Load::of(tier).name(texts, Form::Concurrent))]);
     let names = ["part-generator", "part-connect", "part-before-llm", "part-llm", "part-finalise"];
     let legend = names.iter().enumerate().map(|(series, name)| (series, texts.get(name))).collect();
     let svg = canvas("slowest", bottom + 44.0, &title, &content);

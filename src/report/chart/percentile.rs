@@ -7,6 +7,7 @@ use super::axis::{Vertical, horizontal};
 use super::{Figure, LEFT, RIGHT, SERIES, canvas, line, marker};
 use crate::lang::Texts;
 use crate::metric::Metric;
+use crate::report::load::{Form, Load};
 use crate::report::view::Group;
 use crate::report::words;
 use crate::result::RunResult;
@@ -26,8 +27,7 @@ pub(super) fn curve(result: &RunResult, texts: &Texts) -> Option<Figure> {
         .iter()
         .filter_map(|tier| {
             let metric = tier.metrics.get(&Metric::Ttft)?;
-            let users = words::number(u64::from(tier.users));
-            Some((texts.with("head-at-users", &[("users", &users)]), points(&metric.decode().ok()?, metric.above)))
+            Some((Load::of(tier).name(texts, Form::Users), points(&metric.decode().ok()?, metric.above)))
         })
         .filter(|(_, points)| !points.is_empty())
         .collect();

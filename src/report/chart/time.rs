@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::axis::{Vertical, horizontal, round_step};
 use super::{LEFT, RIGHT, at};
 use crate::lang::Texts;
+use crate::report::load::Load;
 use crate::report::words;
 use crate::result::{RunResult, TierResult, TimelinePoint};
 
@@ -32,7 +33,7 @@ impl Time {
         horizontal(bottom, &texts.get("axis-run-time"), &ticks)
     }
 
-    /// The steady phases of tiers as bands from top to bottom, each with its users above.
+    /// The steady phases of tiers as bands from top to bottom, each with its load above.
     pub(super) fn bands(&self, result: &RunResult, top: f64, bottom: f64) -> Markup {
         html! {
             @for tier in &result.tiers { (self.band(tier, top, bottom)) }
@@ -45,7 +46,7 @@ impl Time {
             @if to > from {
                 rect class="band" x=(at(from)) y=(at(top)) width=(at(to - from)) height=(at(bottom - top)) {}
                 text class="tick" x=(at(f64::midpoint(from, to))) y=(at(top - 8.0)) text-anchor="middle" {
-                    (words::number(u64::from(tier.users)))
+                    (Load::of(tier).tick())
                 }
             }
         }
@@ -69,12 +70,13 @@ impl Time {
 pub(super) struct Slot {
     pub(super) t_s: f64,
     pub(super) users: u64,
+    pub(super) turns: f64,
     pub(super) ttft_p95_us: Option<u64>,
     pub(super) errors: f64,
 }
 
-/// The timeline in no more slots than a screen can show: the most users, the worst p95, the mean
-/// of failed turns a second.
+/// The timeline in no more slots than a screen can show: the most users, the worst p95, the means
+/// of turns and of failed turns a second.
 pub(super) fn slots(timeline: &[TimelinePoint]) -> Vec<Slot> {
     let width = timeline.len().div_ceil(POINTS).max(1);
     timeline
@@ -83,6 +85,7 @@ pub(super) fn slots(timeline: &[TimelinePoint]) -> Vec<Slot> {
             t_s: points.last().map_or(0.0, |point| point.t_s as f64),
             users: points.iter().map(|point| point.users).max().unwrap_or(0),
             ttft_p95_us: points.iter().filter_map(|point| point.ttft_p95_us).max(),
+            turns: points.iter().map(|point| point.turns).sum::<u64>() as f64 / points.len() as f64,
             errors: points.iter().map(|point| point.errors).sum::<u64>() as f64 / points.len() as f64,
         })
         .collect()

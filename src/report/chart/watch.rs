@@ -7,13 +7,14 @@ use super::strip::{Curve, Strip, strips};
 use super::time::{Slot, Time, slots};
 use super::{Figure, LEFT, RIGHT, SERIES, at, canvas, marker, stroke};
 use crate::lang::Texts;
+use crate::report::load::is_open;
 use crate::report::view::Group;
 use crate::report::{usage, watch, words};
 use crate::result::{Gap, Probe, RunResult, Watched};
 
 /// The figures of one kind of probe.
 const FIGURES: usize = 3;
-/// The top of the first strip, below its name and the users of the bands.
+/// The top of the first strip, below its name and the load of the bands.
 const TOP: f64 = 40.0;
 /// The height of a strip, and from its top to that of the next.
 const STRIP: f64 = 84.0;
@@ -73,7 +74,7 @@ fn figure(id: String, watched: &Watched, time: &Time, ttft: &[Slot], result: &Ru
     };
     let title = texts.with("chart-watch", &[("name", &usage::name(watched, texts))]);
     let svg = canvas(&id, bottom + 44.0, &title, &content);
-    let mut note = vec![texts.get("chart-watch-note")];
+    let mut note = vec![texts.get(if is_open(result) { "chart-watch-note-open" } else { "chart-watch-note" })];
     if !watched.gaps.is_empty() {
         note.push(texts.get("chart-watch-gaps"));
     }
@@ -101,7 +102,7 @@ fn felt(time: &Time, ttft: &[Slot], texts: &Texts) -> Markup {
     let most = ttft.iter().filter_map(|slot| slot.ttft_p95_us).max().unwrap_or(0);
     let axis = Vertical::new(TOP, TOP + STRIP, if most > 0 { most as f64 } else { 1e3 });
     html! {
-        // Above the users of the bands.
+        // Above the load of the bands.
         text class="name" x=(at(LEFT)) y=(at(TOP - 26.0)) { (texts.get("axis-ttft-p95")) }
         (axis.ticks(words::duration))
         @for curve in time.curves(&axis, ttft, |slot| slot.ttft_p95_us.map(|micros| micros as f64)) { (stroke(1, &curve)) }

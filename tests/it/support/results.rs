@@ -2,6 +2,8 @@
 //! of verdicts and reports, and for the bench that renders.
 
 // By its path, for the bench has this file by its own.
+#[path = "results_load.rs"]
+mod loads;
 #[path = "results_probed.rs"]
 mod probed;
 
@@ -129,6 +131,9 @@ pub(crate) fn result(tiers: Vec<TierResult>) -> RunResult {
     for tier in tiers.iter().skip(1) {
         totals.intended += tier.counts.intended;
         totals.started += tier.counts.started;
+        totals.dropped += tier.counts.dropped;
+        totals.told_to_wait += tier.counts.told_to_wait;
+        totals.waited += tier.counts.waited;
         totals.errors += tier.counts.errors;
         totals.tokens += tier.counts.tokens;
         for (outcome, count) in &tier.counts.outcomes {
@@ -367,7 +372,7 @@ pub(crate) fn samples() -> Vec<(&'static str, RunResult)> {
     let mut expected = planned(&[50, 100]);
     (expected[0].expect, expected[1].expect) = (Some(Verdict::Pass), Some(Verdict::Fail));
     expected[1].budgets[0] = Budget::parse("ttft.p95=800ms,2s").expect("a budget");
-    vec![
+    let mut all = vec![
         ("pass", make(vec![first(), second(&calm(2, 5.2))], &asked, &logins)),
         ("warn", make(vec![first(), second(&near)], &asked, &|_| {})),
         ("fail", make(vec![first(), second(&slow)], &asked, &|_| {})),
@@ -425,7 +430,9 @@ pub(crate) fn samples() -> Vec<(&'static str, RunResult)> {
                 result.tiers[1].examples.push(Example { outcome: "other".to_owned(), detail: "x".to_owned() });
             }),
         ),
-    ]
+    ];
+    all.extend(loads::samples());
+    all
 }
 
 /// Half of the turns end in every way but success, one after the other.

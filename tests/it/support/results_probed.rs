@@ -4,7 +4,7 @@ use capacity_check::record::{
     EventKind, Gauge, IndexAudit, IndexFinding, IndexProblem, LimitSource, PoolStudy, PoolTrial, Probe, Smallest,
     Watched,
 };
-use capacity_check::result::{Balance, Checkout, Growth, Probes, SizingRow, Used};
+use capacity_check::result::{Balance, Checkout, Growth, Probes, Role, SizingRow, Used};
 
 const MEBI: f64 = 1_048_576.0;
 
@@ -153,6 +153,8 @@ fn sizing(users: u32, times: f64) -> SizingRow {
     let used = |mean: f64| Some(Used { mean, max: mean * 1.25 });
     SizingRow {
         users,
+        rate: None,
+        role: Role::Step,
         cpu_cores: used(0.64 * times),
         memory_bytes: used((300.0 + 40.0 * times) * MEBI),
         mongo_connections: used(20.0 * times),
@@ -164,11 +166,28 @@ fn sizing(users: u32, times: f64) -> SizingRow {
 
 fn checkout(users: u32, told: bool, mean_us: f64) -> Checkout {
     let busy = f64::from(users) / 22.0;
-    Checkout { users, mean_us, told, busy: Some(busy), limit: Some(5.0), operations_per_s: f64::from(users) * 8.8 }
+    Checkout {
+        users,
+        rate: None,
+        role: Role::Step,
+        mean_us,
+        told,
+        busy: Some(busy),
+        limit: Some(5.0),
+        operations_per_s: f64::from(users) * 8.8,
+    }
 }
 
 fn balance(users: u32, most_cores: f64) -> Balance {
-    Balance { users, workers: 2, busiest: "node 4711".to_owned(), most_cores, mean_cores: most_cores / 1.4 }
+    Balance {
+        users,
+        rate: None,
+        role: Role::Step,
+        workers: 2,
+        busiest: "node 4711".to_owned(),
+        most_cores,
+        mean_cores: most_cores / 1.4,
+    }
 }
 
 fn growth(of: &str, bytes_per_turn: f64, lower: f64) -> Growth {
