@@ -45,6 +45,7 @@ mod tests {
     fn points(levels: &[(u64, u64)]) -> Vec<TimelinePoint> {
         let point = |(t_s, ttft): &(u64, u64)| TimelinePoint {
             t_s: *t_s,
+            span_s: 1,
             users: 0,
             in_flight: 0,
             turns: 0,

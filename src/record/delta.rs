@@ -102,14 +102,18 @@ impl Delta {
     }
 }
 
-/// One second of the run.
+/// One second of the run, or in a run of hours the seconds that were joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TimelinePoint {
-    /// Seconds since the run began, at the end of this second.
+    /// Seconds since the run began, at its end.
     pub t_s: u64,
+    /// The seconds that were joined to it; counts are of all of them, levels of the last one, and of quantiles the
+    /// greatest stands here.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub span_s: u64,
     /// Users.
     pub users: u64,
-    /// Streams in flight.
+    /// Streams in flight; of seconds that were joined the mean.
     pub in_flight: u64,
     /// Turns that ended.
     pub turns: u64,
@@ -123,6 +127,31 @@ pub struct TimelinePoint {
     pub ttft_p95_us: Option<u64>,
 }
 
+fn one() -> u64 {
+    1
+}
+
+fn is_one(span: &u64) -> bool {
+    *span == 1
+}
+
+/// The most points of a timeline: of two hours by the second. Above it neighbours are joined, so that a run of any length
+/// has a bounded result.
+const MOST: usize = 7_200;
+
+/// Joins a point to the one before it.
+fn join(before: &mut TimelinePoint, point: &TimelinePoint) {
+    let (span, own) = (before.span_s, point.span_s);
+    before.in_flight = (before.in_flight * span + point.in_flight * own + (span + own) / 2) / (span + own);
+    before.span_s = span + own;
+    (before.t_s, before.users) = (point.t_s, point.users);
+    before.turns += point.turns;
+    before.tokens += point.tokens;
+    before.errors += point.errors;
+    before.ttft_p50_us = before.ttft_p50_us.max(point.ttft_p50_us);
+    before.ttft_p95_us = before.ttft_p95_us.max(point.ttft_p95_us);
+}
+
 /// Puts the shards' seconds together.
 #[derive(Debug)]
 pub struct Timeline {
@@ -132,12 +161,14 @@ pub struct Timeline {
     open: BTreeMap<u64, (usize, Delta)>,
     /// The seconds that are complete.
     pub points: Vec<TimelinePoint>,
+    /// How many seconds a point has.
+    width: u64,
 }
 
 impl Timeline {
     /// An empty timeline of so many shards.
     pub fn new(shards: usize) -> Self {
-        Self { shards, ended: Vec::new(), open: BTreeMap::new(), points: Vec::new() }
+        Self { shards, ended: Vec::new(), open: BTreeMap::new(), points: Vec::new(), width: 1 }
     }
 
     /// Takes one shard's second; returns the seconds that are whole now.
@@ -169,10 +200,28 @@ impl Timeline {
                 break;
             }
             let (_, merged) = entry.remove();
-            self.points.push(point(second, &merged));
+            self.push(point(second, &merged));
             whole.push((second, merged));
         }
         whole
+    }
+
+    fn push(&mut self, point: TimelinePoint) {
+        match self.points.last_mut() {
+            Some(last) if last.span_s < self.width => join(last, &point),
+            _ => self.points.push(point),
+        }
+        if self.points.len() > MOST {
+            self.width *= 2;
+            let mut joined: Vec<TimelinePoint> = Vec::with_capacity(MOST / 2 + 1);
+            for point in self.points.drain(..) {
+                match joined.last_mut() {
+                    Some(last) if last.span_s < self.width => join(last, &point),
+                    _ => joined.push(point),
+                }
+            }
+            self.points = joined;
+        }
     }
 }
 
@@ -180,6 +229,7 @@ fn point(second: u64, merged: &Delta) -> TimelinePoint {
     let quantile = |share| merged.ttft.get().map(|ttft| ttft.value_at_quantile(share));
     TimelinePoint {
         t_s: second,
+        span_s: 1,
         users: merged.users,
         in_flight: merged.in_flight,
         turns: merged.turns,
@@ -193,6 +243,21 @@ fn point(second: u64, merged: &Delta) -> TimelinePoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hours_have_a_bounded_timeline_that_loses_nothing() {
+        let mut timeline = Timeline::new(1);
+        for second in 1..=8 * 3_600 {
+            let delta = Delta { users: second / 3_600, in_flight: 7, tokens: 3, turns: 1, ..Delta::default() };
+            timeline.add(second, &delta);
+        }
+        let points = &timeline.points;
+        assert!(points.len() <= MOST && points.len() > MOST / 2, "{}", points.len());
+        let sum = |pick: fn(&TimelinePoint) -> u64| points.iter().map(pick).sum::<u64>();
+        assert_eq!((sum(|point| point.tokens), sum(|point| point.turns)), (3 * 8 * 3_600, 8 * 3_600));
+        assert_eq!((sum(|point| point.span_s), points.last().unwrap().t_s), (8 * 3_600, 8 * 3_600));
+        assert!(points.iter().all(|point| point.in_flight == 7) && points.is_sorted_by_key(|point| point.t_s));
+    }
 
     #[test]
     fn a_second_is_complete_when_every_shard_that_still_runs_has_told_it() {

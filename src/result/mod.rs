@@ -83,7 +83,7 @@ pub struct RunResult {
     /// What users did besides turns, over the whole run.
     #[serde(default)]
     pub steps: BTreeMap<Step, StepResult>,
-    /// A point a second.
+    /// A point a second; in a run of more than two hours neighbours are joined.
     pub timeline: Vec<TimelinePoint>,
 }
 

@@ -241,7 +241,9 @@ fn who_is_told_to_wait_waits_or_does_not() {
     let _machine = load();
     let flags = ["--tiers", "4", "--ramp", "500ms", "--steady", "4s", "--steady-max", "4s", "--think", "50ms"];
     let limited = |more: &[&str]| {
-        let mock = Mock::start("[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3\nrate_limit = { requests = 20, per = \"60s\" }");
+        let mock = Mock::start(
+            "[models.m]\nttft = \"5ms\"\ngap = \"1ms\"\ntokens = 3\nrate_limit = { requests = 20, per = \"60s\" }",
+        );
         let ran = run_against(&mock, &[&flags[..], &["--abort-on", "never"], more].concat());
         (ran.result(), ran)
     };

@@ -13,7 +13,6 @@ use capacity_check::scenario::{
     After, Condition, Disturb, Disturbance, Field, PLACES, Part, ReplyRules, SocketPer, Template, TokenAt,
     WebSocketPlan,
 };
-use capacity_check::secret::Secret;
 use capacity_check::trace::WhiteSpace;
 use futures_util::future::join_all;
 use serde_json::{Value, json};

@@ -77,7 +77,7 @@ fn unheard(target: &TargetSection, profile: Profile, problems: &mut Problems<'_>
 fn missing(profile: &str) -> String {
     let (wanted, example) = match profile {
         "sse" => ("a request, and what the messages of its reply mean; or a preset", "openai-responses"),
-        "websocket" => ("the message of a turn, and what the messages of its reply mean", "websocket-chat"),
+        "websocket" => ("the message of a turn, and what the messages of its reply mean", "websocket-generic"),
         _ => ("the event of a turn with its arguments, and what the events of its reply mean", "socketio-chat"),
     };
     format!("wants [target.{profile}] in a scenario: {wanted}; scenarios/{example}.toml is one to begin with")

@@ -79,14 +79,15 @@ pub(super) struct Slot {
 /// of turns and of failed turns a second.
 pub(super) fn slots(timeline: &[TimelinePoint]) -> Vec<Slot> {
     let width = timeline.len().div_ceil(POINTS).max(1);
+    let spans = |points: &[TimelinePoint]| points.iter().map(|point| point.span_s).sum::<u64>().max(1) as f64;
     timeline
         .chunks(width)
         .map(|points| Slot {
             t_s: points.last().map_or(0.0, |point| point.t_s as f64),
             users: points.iter().map(|point| point.users).max().unwrap_or(0),
             ttft_p95_us: points.iter().filter_map(|point| point.ttft_p95_us).max(),
-            turns: points.iter().map(|point| point.turns).sum::<u64>() as f64 / points.len() as f64,
-            errors: points.iter().map(|point| point.errors).sum::<u64>() as f64 / points.len() as f64,
+            turns: points.iter().map(|point| point.turns).sum::<u64>() as f64 / spans(points),
+            errors: points.iter().map(|point| point.errors).sum::<u64>() as f64 / spans(points),
         })
         .collect()
 }

@@ -205,6 +205,7 @@ fn timeline(tiers: &[TierResult]) -> Vec<TimelinePoint> {
         let wave = 1.0 + 0.2 * (now / 7.0).sin();
         TimelinePoint {
             t_s,
+            span_s: 1,
             users: from as u64 + ((to - from.min(to)) as f64 * risen) as u64,
             in_flight: tier.map_or(0, |tier| (tier.streams * wave) as u64),
             turns: (rate * wave) as u64,

@@ -29,11 +29,8 @@ fn scenario(load: &Value) -> Value {
 
 /// Judges a result as a run with the default budgets in every tier, and says whether its load was steady.
 fn judged(mut result: RunResult, within_s: Option<f64>) -> RunResult {
-    let plan = |tier: &TierResult| Tier {
-        rate: tier.rate,
-        role: tier.role,
-        ..tier_of(tier.users, default_budgets(false))
-    };
+    let plan =
+        |tier: &TierResult| Tier { rate: tier.rate, role: tier.role, ..tier_of(tier.users, default_budgets(false)) };
     let planned: Vec<Tier> = result.tiers.iter().map(plan).collect();
     judge(&mut result, &planned).expect("the histograms read back");
     loaded(&mut result, within_s).expect("the histograms read back");
@@ -71,10 +68,8 @@ fn spike() -> RunResult {
     for turn in crowd.iter_mut().step_by(40) {
         turn.failed = Some((Outcome::RateLimited, "429 Too Many Requests"));
     }
-    let of = |role, users, from_s, steady, turns: &[Simulated]| TierResult {
-        role,
-        ..tier(users, from_s, steady, turns)
-    };
+    let of =
+        |role, users, from_s, steady, turns: &[Simulated]| TierResult { role, ..tier(users, from_s, steady, turns) };
     let mut tiers = vec![
         of(Role::Usual, 50, 20.0, usual, &turns(31, usual, 2.6, 260_000.0)),
         of(Role::Spike, 200, 142.0, hold, &crowd),
