@@ -104,7 +104,7 @@ pub(super) async fn get_ready(scenario: &mut Scenario, secrets: &Secrets, consol
             way.librechat(base, mock_admin, endpoint, &accounts).await
         }
         Target::Described { base, mock_admin, protocol, site, accounts: _ } => {
-            way.described(base, mock_admin, protocol, site).await
+            way.described(base, mock_admin, protocol, *site).await
         }
         Target::Embedded { mock, reference } => {
             let secret = Secret::new(uuid::Uuid::new_v4().to_string());

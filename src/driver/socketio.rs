@@ -194,7 +194,7 @@ impl SocketIo {
                     link = self.connect(session, exchange).await?;
                 }
                 Err(lost) => {
-                    give_up(link, &lost);
+                    give_up(*link, &lost);
                     session.backoff.fail(self.plan.reconnect);
                     return Err(lost.into());
                 }
@@ -236,7 +236,7 @@ impl SocketIo {
                 Ok(Outcome::Aborted)
             }
             Ok(Err(lost)) => {
-                give_up(link, &lost);
+                give_up(*link, &lost);
                 let failure = Failure::from(lost);
                 Err(if failure.outcome == Outcome::Protocol { failure } else { aborted })
             }
@@ -249,7 +249,7 @@ impl SocketIo {
 }
 
 /// Closes the link of a reply that is given up.
-fn give_up(link: Box<Link>, lost: &Lost<Broken>) {
+fn give_up(link: Link, lost: &Lost<Broken>) {
     match lost {
         Lost::Channel(broken) => link.close_after(broken),
         Lost::Turn(_) => link.close(),

@@ -48,7 +48,7 @@ pub enum Target {
         /// How it is spoken to.
         protocol: super::ProtocolPlan,
         /// What a client does besides turns.
-        site: super::Site,
+        site: Box<super::Site>,
         /// A list of accounts, where users have one.
         accounts: Option<std::path::PathBuf>,
     },

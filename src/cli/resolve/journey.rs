@@ -18,7 +18,8 @@ pub(super) fn journeys(wish: &Wish, problems: &mut Problems<'_>) -> Vec<Journey>
         problems.add("journeys", format!("should be at most {MOST}"));
     }
     let weights: f64 = sections.iter().map(|section| section.weight.unwrap_or(1.0)).sum();
-    if !sections.is_empty() && !(weights > 0.0 && weights.is_finite()) {
+    let can_draw = weights > 0.0 && weights.is_finite();
+    if !sections.is_empty() && !can_draw {
         problems.add("journeys", "the weights should not all be 0");
     }
     for (index, section) in sections.iter().enumerate() {

@@ -62,7 +62,7 @@ pub(super) fn target(wish: &Wish, what_for: For, problems: &mut Problems<'_>) ->
         (Profile::Openai, _) => Target::OpenAi { base, mock_admin },
         (Profile::Sse | Profile::Websocket | Profile::Socketio, accounts) => {
             let Described { protocol, site } = described?;
-            Target::Described { base, mock_admin, protocol, site, accounts: accounts.clone() }
+            Target::Described { base, mock_admin, protocol, site: Box::new(site), accounts: accounts.clone() }
         }
         (Profile::Librechat, accounts) => Target::LibreChat {
             base,

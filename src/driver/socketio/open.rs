@@ -123,7 +123,7 @@ impl SocketIo {
                 let (mut link, handshake) = self.open_polls(session, headers.clone(), exchange).await?;
                 self.join(session, &mut link, exchange).await?;
                 if handshake.upgrades() {
-                    self.upgrade(session, headers, &handshake.sid, &mut link, exchange).await?;
+                    Box::pin(self.upgrade(session, headers, &handshake.sid, &mut link, exchange)).await?;
                 }
                 Ok(link)
             }
@@ -234,7 +234,7 @@ impl SocketIo {
             let answer = aside.within(self.deployment.limits.connect, first_text(&mut line)).await.ok()??.ok()?;
             (answer == "3probe").then_some(line)
         };
-        let Some(line) = exchange.wait(link.beside(probing)).await?? else { return Ok(()) };
+        let Some(line) = Box::pin(exchange.wait(link.beside(probing))).await?? else { return Ok(()) };
         match exchange.within(self.deployment.limits.connect, link.go_over(line)).await? {
             Some(over) => Ok(over?),
             None => {

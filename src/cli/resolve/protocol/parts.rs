@@ -55,7 +55,10 @@ impl Reading<'_, '_> {
 
     /// The same of a text that is JSON where it looks so.
     pub(super) fn message(&mut self, path: &str, text: &str) -> Template {
-        if text.trim_start().starts_with(['{', '[']) { self.json(path, text) } else { self.text(path, text) }
+        let begins = text.trim_start();
+        // A text that begins with a place need not be JSON.
+        let is_json = begins.starts_with(['{', '[']) && !begins.starts_with("{{");
+        if is_json { self.json(path, text) } else { self.text(path, text) }
     }
 
     /// A path with places.
