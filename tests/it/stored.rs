@@ -166,8 +166,9 @@ fn a_pool_that_is_full_is_seen_with_the_wait_that_the_deployment_measured() {
         // Five connections at 20 ms each are 250 operations a second, whatever is asked of them.
         assert!((180.0..252.0).contains(&checkout.operations_per_s), "{checkout:?}");
         let ratio = checkout.mean_us / wait_us;
-        // What is inferred takes all that a turn does besides for waiting; here that is next to nothing.
-        let fits = if told { 0.8..1.2 } else { 0.85..1.6 };
+        // What is inferred takes all that a turn does besides for waiting, and counts a turn that waits for several
+        // connections at once as one; and the deployment's own mean has the page loads of the ramp in it.
+        let fits = if told { 0.8..1.2 } else { 0.65..1.6 };
         assert!(fits.contains(&ratio) && wait_us > 5_000.0, "{checkout:?}, the deployment says {wait_us} µs");
         assert!(ran.stdout.contains("5 of 5 (100 %)"), "{ran}");
     }
