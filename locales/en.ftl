@@ -55,6 +55,7 @@ capacity-unknown = Unknown: even the smallest tier could not be proved to pass.
 capacity-larger = { $load } passed all the same.
 capacity-none = No tier passed.
 capacity-nothing = No tier was run.
+capacity-rise = The rise held its budgets as a whole; how many can be carried for long is said by tiers that are held.
 capacity-too-many = { $load } were too many.
 capacity-warned = { $load } gave a warning.
 capacity-undecided = { $load } were not decided.

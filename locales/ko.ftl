@@ -55,6 +55,7 @@ capacity-unknown = 알 수 없음: 가장 작은 단계도 통과가 입증되�
 capacity-larger = 그럼에도 { $load }은 통과했습니다.
 capacity-none = 통과한 단계가 없습니다.
 capacity-nothing = 실행한 단계가 없습니다.
+capacity-rise = 증가 구간은 전체로 예산을 지켰습니다. 오래 감당할 수 있는 수는 일정하게 유지한 단계가 말해 줍니다.
 capacity-too-many = { $load }은 너무 많았습니다.
 capacity-warned = { $load }은 주의 판정을 받았습니다.
 capacity-undecided = { $load }은 판정하지 못했습니다.

@@ -124,6 +124,14 @@ fn judge_tier(tier: &mut TierResult, budgets: &[Budget], run: Run) -> Result<(),
         tier.verdict = Verdict::Inconclusive;
         tier.reasons.push(Reason::NoBudget);
     }
+    if tier.counts.dropped > 0 && tier.verdict != Verdict::Fail {
+        // What was never served is not in any number here, the error rate's among them.
+        tier.verdict = Verdict::Inconclusive;
+        if !tier.reasons.iter().any(|reason| matches!(reason, Reason::Dropped { .. })) {
+            let (turns, of) = (tier.counts.dropped, tier.counts.intended);
+            tier.reasons.push(Reason::Dropped { budget: BudgetMetric::ErrorRate.to_string(), turns, of });
+        }
+    }
     let cut = !tier.complete || tier.counts.outcomes.contains_key("interrupted");
     if cut && tier.verdict != Verdict::Fail {
         tier.verdict = Verdict::Inconclusive;

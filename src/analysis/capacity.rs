@@ -7,9 +7,10 @@ use crate::result::{Capacity, TierResult, Verdict};
 pub fn capacity(tiers: &[TierResult]) -> Capacity {
     // What is left of a crowd has the size of what was there before it.
     let rising: Vec<&TierResult> = tiers.iter().filter(|tier| tier.role != Role::Recovery).collect();
-    let passed = rising.iter().take_while(|tier| tier.verdict == Verdict::Pass).count();
+    // A rise that passes was never held at its end.
+    let passed = rising.iter().take_while(|tier| tier.verdict == Verdict::Pass && tier.role != Role::Rise).count();
     let last = passed.checked_sub(1).map(|last| rising[last]);
-    let next = rising.get(passed);
+    let next = rising.get(passed).filter(|tier| tier.verdict != Verdict::Pass);
     Capacity {
         users: last.map(|tier| tier.users),
         not_passed: next.map(|tier| tier.users),

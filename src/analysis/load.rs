@@ -2,6 +2,7 @@
 //! came back from a crowd.
 
 use super::{drift_of, littles_law, recovery};
+use crate::grade::Role;
 use crate::result::{DecodeError, RunResult};
 
 /// Writes Little's law, drifts and the recovery from a crowd into a result. `within_s` is how long the recovery was
@@ -10,7 +11,8 @@ use crate::result::{DecodeError, RunResult};
 /// # Errors
 /// When a histogram of the result cannot be read.
 pub fn loaded(result: &mut RunResult, within_s: Option<f64>) -> Result<(), DecodeError> {
-    for tier in &mut result.tiers {
+    // A rise and a crowd are not steady on purpose.
+    for tier in result.tiers.iter_mut().filter(|tier| !matches!(tier.role, Role::Rise | Role::Spike)) {
         tier.law = littles_law(tier)?;
         for (metric, measured) in &tier.metrics {
             if let Some(drift) = drift_of(measured, tier.steady_s)? {

@@ -13,6 +13,7 @@ use super::shard::{self, Order, Report, ShardOutput, Start};
 use super::{Interrupt, Output, Progress, Stage, Stop, TierRun, Tripped};
 use crate::clock::{self, Nanos, SECOND};
 use crate::driver::Driver;
+use crate::grade::Role;
 use crate::metric::MetricSet;
 use crate::plan::{Level, Plan, Translation};
 use crate::record::{Delta, Record, Stages, Timeline, Window};
@@ -115,6 +116,8 @@ struct Control<N, P> {
     pending: Vec<(Nanos, Nanos)>,
     /// Turns and errors of the last seconds.
     recent: VecDeque<(u64, u64)>,
+    /// Whether the guard of the error rate is on.
+    guarded: bool,
     started: u64,
     empty: usize,
 }
@@ -180,6 +183,7 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             timeline: Timeline::new(settings.shards),
             pending: vec![(0, 0); settings.shards],
             recent: VecDeque::new(),
+            guarded: true,
             started: 0,
             empty: 0,
         })
@@ -187,7 +191,9 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
 
     /// Leads the users through one tier: ramp, steady phase, drain.
     async fn tier(&mut self, tier: usize) -> (TierRun, Option<Stop>) {
-        let Level { users, times, .. } = self.plan.levels[tier];
+        let Level { users, times, role, .. } = self.plan.levels[tier];
+        // What becomes of a crowd decides nothing, nor what is left of it in the time that the deployment was given.
+        self.guarded = !matches!(role, Role::Spike | Role::Recovery);
         let ramp = clock::nanos(times.settle);
         let ramp_from = clock::monotonic();
         let mut window = Window { ramp_from, steady_from: ramp_from + ramp, steady_to: None };
@@ -203,6 +209,9 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
         if stopped.is_none() {
             stopped = self.wait(Until::Moment(window.steady_from)).await;
         }
+        if role == Role::Recovery {
+            (self.guarded, self.recent) = (true, VecDeque::new());
+        }
         let usage = GeneratorSample::now();
         let mut complete = false;
         if stopped.is_none() {
@@ -216,12 +225,14 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             complete = stopped.is_none();
         }
         let usage = usage.usage();
+        let is_crowd = self.plan.levels[tier].role == Role::Spike;
         if !complete {
             let now = clock::monotonic();
             window.steady_to = Some(window.steady_to.map_or(now, |end| end.min(now)).max(window.steady_from));
             self.publish(tier, window);
         }
-        if let (None, Some(end)) = (&stopped, window.steady_to) {
+        // A crowd stays as long as was said: its last turns end beside those of who is left.
+        if let (None, Some(end), false) = (&stopped, window.steady_to, is_crowd) {
             // The load goes on while the last measured turns end: they end as the others did.
             let until = Until::Drained(end, end + self.patience.drain);
             stopped = self.stage(tier, Stage::Drain, 0, until).await;
@@ -249,7 +260,8 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             return Translation { users, think, turn: self.expected_turn, rate: None }.turns_per_second();
         }
         let newcomers = self.plan.newcomers(tier);
-        let present = f64::from(newcomers.start) + 0.75 * f64::from(newcomers.end - newcomers.start);
+        let users_before = newcomers.start.min(users);
+        let present = f64::from(users_before) + 0.75 * f64::from(users - users_before);
         started as f64 / (during as f64 / SECOND as f64) * f64::from(users) / present
     }
 
@@ -335,7 +347,7 @@ impl<N: Fn(usize, f64) -> Duration, P: FnMut(Progress<'_>)> Control<N, P> {
             self.recent.pop_front();
         }
         let (turns, errors) = self.recent.iter().fold((0, 0), |(t, e), (turns, errors)| (t + turns, e + errors));
-        let limit = self.abort_error_rate?;
+        let limit = self.abort_error_rate.filter(|_| self.guarded)?;
         let rate = errors as f64 / turns.max(1) as f64;
         (turns >= GUARD_TURNS && rate > limit).then_some(Stop::Guard(Tripped::ErrorRate { share: rate, turns, limit }))
     }

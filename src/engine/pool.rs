@@ -19,8 +19,8 @@ pub(super) struct Offer {
 /// What becomes of an offer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// A user has it.
-    ByOld,
+    /// The user of this number has it.
+    ByOld(u32),
     /// A user of this number must be made for it, and has it then.
     ByNew(u32),
     /// Nobody here is free.
@@ -56,7 +56,7 @@ impl Pool {
             && let Some(sender) = inner.users.get(&number)
             && sender.send(intended).is_ok()
         {
-            return Taken::ByOld;
+            return Taken::ByOld(number);
         }
         inner.unmade.pop_front().map_or(Taken::Not, Taken::ByNew)
     }
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(pool.take(3), Taken::Not);
         pool.set_free(2);
         pool.set_free(0);
-        assert_eq!((pool.take(4), pool.take(5), pool.take(6)), (Taken::ByOld, Taken::ByOld, Taken::Not));
+        assert_eq!((pool.take(4), pool.take(5), pool.take(6)), (Taken::ByOld(2), Taken::ByOld(0), Taken::Not));
         let heard = |listener: &mut mpsc::UnboundedReceiver<Nanos>| (listener.try_recv(), listener.try_recv());
         assert_eq!(heard(&mut listening[0]), (Ok(1), Ok(5)));
         assert_eq!(heard(&mut listening[1]), (Ok(2), Ok(4)));

@@ -70,6 +70,8 @@ pub(super) struct Shard {
     stay: watch::Sender<u32>,
     pool: Pool,
     users: Cell<u64>,
+    /// The next turn of an open load, which may be due already.
+    due: Cell<Nanos>,
     /// The intended start of each user's expected or open turn, by user number over shards.
     pending: RefCell<Vec<Nanos>>,
     shards: usize,
@@ -107,6 +109,16 @@ impl Shard {
         self.pool.set_free(user);
     }
 
+    /// A turn of an open load was given to a user whose task has not taken it up yet.
+    fn note_pending(&self, user: u32, intended: Nanos) {
+        let slot = user as usize / self.shards;
+        let mut pending = self.pending.borrow_mut();
+        if pending.len() <= slot {
+            pending.resize(slot + 1, NONE);
+        }
+        pending[slot] = intended;
+    }
+
     /// Waits until the run is stopped at least this hard.
     pub(super) async fn stopped(&self, hard: Interrupt) {
         let mut stop = self.stop.clone();
@@ -134,17 +146,12 @@ impl Shard {
                 self.0.pending.borrow_mut()[self.1] = NONE;
             }
         }
-        let slot = user as usize / self.shards;
-        let mut pending = self.pending.borrow_mut();
-        if pending.len() <= slot {
-            pending.resize(slot + 1, NONE);
-        }
-        pending[slot] = intended;
-        Pending(self, slot)
+        self.note_pending(user, intended);
+        Pending(self, user as usize / self.shards)
     }
 
     fn oldest_pending(&self) -> Nanos {
-        self.pending.borrow().iter().copied().min().unwrap_or(NONE)
+        self.pending.borrow().iter().copied().min().unwrap_or(NONE).min(self.due.get())
     }
 }
 
@@ -175,6 +182,7 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Order>) -> Recor
         stay: watch::Sender::new(u32::MAX),
         pool: Pool::default(),
         users: Cell::new(0),
+        due: Cell::new(NONE),
         pending: RefCell::default(),
         shards: start.shards,
     });
@@ -188,12 +196,19 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Order>) -> Recor
             now = pulse.beat() => pulse.tell(now, &shard, &start),
             Some(order) = orders.recv() => match order {
                 Order::Level(level, from) => {
+                    for intended in coming.overdue(&shard, from) {
+                        place(&shard, &start, &mut users, Offer { intended, asked: 0 });
+                    }
                     begin_level(&shard, &start, &mut users, level, from);
                     coming = Coming::of(&start, level, from);
+                    shard.due.set(coming.next.unwrap_or(NONE));
                 }
+                // Nobody is made any more who would only be cut off.
+                Order::Offer(offer) if cut => shard.recorder.borrow_mut().drop_turn(offer.intended),
                 Order::Offer(offer) => place(&shard, &start, &mut users, offer),
             },
             intended = coming.next(), if start.stop.borrow().is_none() => {
+                shard.due.set(coming.next.unwrap_or(NONE));
                 place(&shard, &start, &mut users, Offer { intended, asked: 0 });
             }
             Some(_) = users.join_next(), if !users.is_empty() => {}
@@ -204,7 +219,11 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Order>) -> Recor
             }
         }
     }
-    // Offers that no shard has taken any more were intended all the same.
+    // Turns that were due, and offers that no shard has taken any more, were intended all the same.
+    for intended in coming.overdue(&shard, clock::monotonic()) {
+        shard.recorder.borrow_mut().drop_turn(intended);
+    }
+    orders.close();
     while let Ok(order) = orders.try_recv() {
         if let Order::Offer(offer) = order {
             shard.recorder.borrow_mut().drop_turn(offer.intended);
@@ -237,8 +256,9 @@ fn begin_level(shard: &Rc<Shard>, start: &Start, users: &mut JoinSet<()>, level:
 /// A turn of an open load takes a free user, here or on another shard, or is dropped.
 fn place(shard: &Rc<Shard>, start: &Start, users: &mut JoinSet<()>, offer: Offer) {
     match shard.pool.take(offer.intended) {
-        Taken::ByOld => {}
+        Taken::ByOld(number) => shard.note_pending(number, offer.intended),
         Taken::ByNew(number) => {
+            shard.note_pending(number, offer.intended);
             let turns = shard.pool.make(number, offer.intended);
             users.spawn_local(user::serve(Rc::clone(shard), number, turns));
         }
@@ -266,6 +286,18 @@ impl Coming {
         let mut moments = all.map(|all| all.skip(start.number).step_by(start.shards));
         let next = moments.as_mut().and_then(Iterator::next).map(|moment| from + moment);
         Self { moments, from, next }
+    }
+
+    /// Those that should have come before a moment, and none after them.
+    fn overdue(&mut self, shard: &Shard, before: Nanos) -> Vec<Nanos> {
+        let mut overdue = Vec::new();
+        while let Some(intended) = self.next.filter(|next| *next < before) {
+            overdue.push(intended);
+            self.next = self.moments.as_mut().and_then(Iterator::next).map(|moment| self.from + moment);
+        }
+        self.next = None;
+        shard.due.set(NONE);
+        overdue
     }
 
     /// Waits for the next one, and gives its intended start.

@@ -42,7 +42,11 @@ pub(super) async fn live(shard: Rc<Shard>, number: u32, comes: Nanos) {
     let _present = shard.present();
     let journey = shard.plan.journeys[user.plan.journey()].clone();
     // Nobody says anything before the page is there, and nobody waits longer for it than it takes.
-    let mut first = Some(comes + user.plan.first_wait());
+    let own = journey.steps.iter().find_map(|step| match step {
+        JourneyStep::Turns(turns) => turns.think.as_ref(),
+        _ => None,
+    });
+    let mut first = Some(comes + user.plan.first_wait(own));
     loop {
         let before = user.at;
         for step in &journey.steps {
@@ -62,25 +66,47 @@ pub(super) async fn live(shard: Rc<Shard>, number: u32, comes: Nanos) {
 
 /// The life of a user of an open load: speaks the turns that it is given, by their intended start, and tells when it is
 /// free again.
-pub(super) async fn serve(shard: Rc<Shard>, number: u32, mut turns: mpsc::UnboundedReceiver<Nanos>) {
+pub(super) async fn serve(shard: Rc<Shard>, number: u32, turns: mpsc::UnboundedReceiver<Nanos>) {
+    let mut turns = Given { shard: Rc::clone(&shard), turns };
     let (plan, session) = (shard.plan.user(number), shard.driver.session(number));
     let mut user = User { shard: Rc::clone(&shard), number, plan, session, at: clock::monotonic() };
     let _present = shard.present();
     loop {
         let intended = tokio::select! {
             biased;
-            turn = turns.recv() => match turn {
+            turn = turns.turns.recv() => match turn {
                 Some(intended) => intended,
                 None => return,
             },
             () = shard.gone(number) => return,
             () = shard.driver.idle(&mut user.session) => unreachable!("nobody idles to an end"),
         };
-        {
+        let end = {
             let _pending = shard.expect(number, intended);
-            speak(&shard, &mut user.plan, &mut user.session, &PLAIN, intended).await;
+            speak(&shard, &mut user.plan, &mut user.session, &PLAIN, intended).await
+        };
+        // Who is told to come again later is not free until then.
+        if let Some(wait) = end.retry_after
+            && user.wait(end.released + wait).await.is_err()
+        {
+            return;
         }
         shard.set_free(number);
+    }
+}
+
+/// The turns that a user of an open load is given. Those that it never came to are dropped with it.
+struct Given {
+    shard: Rc<Shard>,
+    turns: mpsc::UnboundedReceiver<Nanos>,
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        self.turns.close();
+        while let Ok(intended) = self.turns.try_recv() {
+            self.shard.recorder.borrow_mut().drop_turn(intended);
+        }
     }
 }
 
@@ -161,11 +187,12 @@ async fn speak(shard: &Shard, plan: &mut UserPlan, session: &mut Session, turns:
     let mut spoken = Recorded { shard, place, marker, turn: Turn::new(intended, clock::monotonic()) };
     shard.driver.turn(session, &prompt, &mut spoken.turn, Live::new(&shard.recorder, place)).await;
     let turn = &spoken.turn;
-    let told = turn.retry_after;
-    if told.is_some() {
-        shard.recorder.borrow_mut().told_to_wait(place, shard.plan.obey_retry_after);
+    // A turn that completed after all was told so on its way.
+    let obeys = shard.plan.obey_retry_after && turn.outcome.is_error();
+    if turn.retry_after.is_some() {
+        shard.recorder.borrow_mut().told_to_wait(place, obeys);
     }
-    let retry_after = told.filter(|_| shard.plan.obey_retry_after);
+    let retry_after = turn.retry_after.filter(|_| obeys);
     End { outcome: turn.outcome, released: turn.released, retry_after }
 }
 

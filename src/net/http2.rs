@@ -270,6 +270,8 @@ fn classify(error: &h2::Error, begun: bool) -> HttpError {
             // The first is how h2 tells a stream of the connection's end, the second how TLS does.
             io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => gone,
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => HttpError::Reset,
+            // h2 keeps only the kind and the text of what TLS says.
+            io::ErrorKind::InvalidData => HttpError::Tls(error.to_string()),
             _ => HttpError::Protocol(error.to_string()),
         };
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use statrs::distribution::{Binomial, DiscreteCDF, Poisson};
 
 use super::Translation;
-use crate::scenario::{Accounts, Scenario, Target, Times};
+use crate::scenario::{Accounts, Arrivals, Process, Scenario, Target, Times};
 
 /// The mean number of tokens after which a user cancels who cancels at all.
 const CANCELLED_TOKENS: f64 = 10.5;
@@ -99,6 +99,9 @@ impl Forecast {
             longest += settle + steady_max.max(least) + scenario.timeouts.turn;
             tiers.push(TierForecast { wish, streams_peak: peak(&wish), steady: held });
         }
+        if let Arrivals::Open { process: Process::Offsets(all) } = &load.arrivals {
+            turns = all.len() as f64;
+        }
         let users = scenario.peak();
         let (accounts, made) = match &scenario.target {
             Target::LibreChat { accounts: Accounts::Registration, .. } => (users, users),
@@ -109,7 +112,11 @@ impl Forecast {
         let sign_in = Duration::try_from_secs_f64(sign_in).unwrap_or(Duration::MAX);
         let (most, whole) = (scenario.guards.max_duration.unwrap_or(Duration::MAX), 1.0 - load.cancel_share);
         // Users begin conversations as they end them, but for the last, which is cut short.
-        let conversations = (turns / load.prompts.mean_turns(load.turns)).max(f64::from(users).min(turns));
+        let conversations = (turns / load.prompts.mean_turns(load.turns)).max(if load.arrivals.is_closed() {
+            f64::from(users).min(turns)
+        } else {
+            0.0
+        });
         let documents = matches!(scenario.target, Target::LibreChat { .. }).then_some(Documents {
             messages: 2.0 * turns,
             conversations,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mock_llm::distribution::Distribution;
 
 use crate::clock::{self, Nanos};
-use crate::scenario::{Arrivals, Journey, JourneyStep, Prompts, Scenario, Tier, Times, Turns};
+use crate::scenario::{Arrivals, Journey, JourneyStep, Prompts, Role, Scenario, Tier, Times, Turns};
 
 pub use arrivals::{Moments, Rate, offsets};
 pub use forecast::{Assumed, Documents, Forecast, TierForecast};
@@ -52,6 +52,8 @@ pub struct Level {
     pub rate: Option<Rate>,
     /// How long its stages are.
     pub times: Times,
+    /// What it is for.
+    pub role: Role,
 }
 
 impl Plan {
@@ -98,7 +100,7 @@ impl Plan {
         Some(Moments::new(process, rate, self.seed, level))
     }
 
-    /// How many of the users follow which journey, by name; nothing where there is one way alone.
+    /// How many of the users that are planned follow which journey, by name; nothing where there is one way alone.
     pub fn followers(&self) -> BTreeMap<String, u64> {
         let mut followers = BTreeMap::new();
         if self.journeys.len() > 1 {
@@ -122,7 +124,7 @@ fn levels(tiers: &[Tier]) -> Vec<Level> {
     let level = |tier: &Tier| {
         let over = tier.times.arrive.as_secs_f64();
         let rate = tier.rate.map(|to| Rate { from: std::mem::replace(&mut before, to), to, over });
-        Level { users: tier.users, rate, times: tier.times }
+        Level { users: tier.users, rate, times: tier.times, role: tier.role }
     };
     tiers.iter().map(level).collect()
 }
@@ -147,7 +149,7 @@ mod tests {
         let times = Times { arrive: ramp, settle: ramp, steady, steady_max };
         Plan {
             run: "r1".to_owned(),
-            levels: tiers.iter().map(|users| Level { users: *users, rate: None, times }).collect(),
+            levels: tiers.iter().map(|users| Level { users: *users, rate: None, times, role: Role::Step }).collect(),
             arrivals: Arrivals::Closed,
             journeys: vec![whole_stay()].into(),
             obey_retry_after: true,

@@ -63,8 +63,9 @@ impl UserPlan {
 
     /// From the user's arrival to its first turn: the rest of a think time that is met at a
     /// random moment, so that the arrivals of turns are in equilibrium from the beginning.
-    pub fn first_wait(&mut self) -> Nanos {
-        (self.think.sample_residual(&mut self.rng) * 1_000.0) as Nanos
+    pub fn first_wait(&mut self, own: Option<&Written>) -> Nanos {
+        let think = own.map_or(self.think, |own| own.distribution);
+        (think.sample_residual(&mut self.rng) * 1_000.0) as Nanos
     }
 
     /// From a turn's end to the next turn's intended start, where a step has no think time of its own.
@@ -197,7 +198,7 @@ mod tests {
         let plan = plan(&[10], "lognormal 15s 45s");
         let draw = |number| {
             let mut user = plan.user(number);
-            (user.first_wait(), user.think(None), user.say(&NO_RISK), user.say(&NO_RISK))
+            (user.first_wait(None), user.think(None), user.say(&NO_RISK), user.say(&NO_RISK))
         };
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));

@@ -110,6 +110,12 @@ fn limit(result: &RunResult, texts: &Texts) -> String {
         (None, Some(_)) => texts.get("capacity-unknown"),
         (None, None) => texts.get("capacity-nothing"),
     };
+    let rose = result.tiers.iter().any(|tier| tier.role == Role::Rise && tier.verdict == Verdict::Pass);
+    let text = match (rose, &carried) {
+        (true, None) => texts.get("capacity-rise"),
+        (true, Some(_)) => format!("{text} {}", texts.get("capacity-rise")),
+        (false, _) => text,
+    };
     let Some(first) = first else { return text };
     let size = |tier: &TierResult| Load::of(tier).size(texts, Form::Bare);
     let key = match first.verdict {

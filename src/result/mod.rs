@@ -77,7 +77,7 @@ pub struct RunResult {
     /// How the deployment came back from a crowd, where there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub recovery: Option<Recovery>,
-    /// How many of the users followed which journey, by name, where there are several.
+    /// How many of the users that were planned follow which journey, by name, where there are several.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub journeys: BTreeMap<String, u64>,
     /// What users did besides turns, over the whole run.
@@ -88,16 +88,17 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Whether the run's verdict rests on a tier: the largest one, or the usual load before a crowd and after it.
+    /// Whether the run's verdict rests on a tier: the largest one, or the usual load before a crowd or a rise, and after
+    /// a crowd.
     pub fn is_about(&self, role: Role, users: u32, rate: Option<f64>) -> bool {
         match role {
             Role::Step | Role::Rise | Role::Soak => users == self.asked && rate == self.asked_rate,
-            Role::Recovery => true,
-            Role::Usual | Role::Spike => false,
+            Role::Usual | Role::Recovery => true,
+            Role::Spike => false,
         }
     }
 
-    /// The tier on which the verdict rests, if it was reached.
+    /// The last tier on which the verdict rests, if one was reached.
     pub fn asked_tier(&self) -> Option<&TierResult> {
         self.tiers.iter().rfind(|tier| self.is_about(tier.role, tier.users, tier.rate))
     }

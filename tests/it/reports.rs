@@ -272,7 +272,7 @@ fn every_load_is_asked_about_and_named_as_what_it_is() {
         &[
             "Yes: the deployment comes back within 30 s after a crowd of 200 users.",
             "Does it come back within 30 s after a crowd of 200 users?",
-            "Yes. Every budget held at 50 users (after the crowd). 15 s after the end of the crowd",
+            "Yes. Every budget held at 50 users (after the crowd).",
             "50 users: so many the deployment carries. 200 were too many.",
             "200 users (crowd): 16 rate_limited",
             "After 16 turns the deployment said",

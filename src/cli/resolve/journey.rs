@@ -45,6 +45,10 @@ fn journey(wish: &Wish, index: usize, section: &UserJourneySection, problems: &m
     if !section.steps.iter().any(|step| step.what == Do::Turns) {
         problems.add(&format!("{path}.steps"), "should have turns among them");
     }
+    let endless = section.steps.iter().position(|step| step.what == Do::Turns && step.count.is_none());
+    if let Some(at) = endless.filter(|at| at + 1 < section.steps.len()) {
+        problems.add(&format!("{path}.steps[{at}]"), "goes on for ever, so what follows is never done: say its count");
+    }
     let steps = section.steps.iter().enumerate();
     let steps = steps.map(|(at, step)| one(wish, &format!("{path}.steps[{at}]"), step, problems)).collect();
     Journey { name: section.name.clone(), weight, steps }

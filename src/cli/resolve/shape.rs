@@ -34,6 +34,13 @@ pub(super) fn shape(wish: &Wish, problems: &mut Problems<'_>) -> Shape {
     if let [_, second, ..] = given.as_slice() {
         problems.add(second, "say one of linear, spike and soak");
     }
+    if let (Some(path), Some(true)) = (given.first(), wish.file.quick) {
+        problems
+            .add(path, "has a length of its own, which a first look (--quick) does not shorten; leave one of them out");
+    }
+    if load.soak.is_some() && (load.steady.is_some() || load.steady_max.is_some()) {
+        problems.add("load.steady", "is `hold` of [load.soak]");
+    }
     let mut length = |path: &str, text: &str| {
         let found = problems.duration(path, Some(text), Duration::ZERO);
         if found.is_zero() {
@@ -64,6 +71,8 @@ pub(super) fn arrivals(wish: &Wish, problems: &mut Problems<'_>) -> (Arrivals, V
         ("load.users", load.users.is_some()),
         ("load.tiers", load.tiers.is_some()),
         ("load.headcount", load.headcount.is_some()),
+        ("load.active_share", load.active_share.is_some()),
+        ("journey.think", wish.file.journey.think.is_some()),
     ] {
         if given {
             problems.add(path, "is for users who wait for answers; an open load has rates and max_users");
