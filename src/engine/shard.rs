@@ -207,7 +207,13 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Order>) -> Recor
                 Order::Offer(offer) if cut => shard.recorder.borrow_mut().drop_turn(offer.intended),
                 Order::Offer(offer) => place(&shard, &start, &mut users, offer),
             },
-            intended = coming.next(), if start.stop.borrow().is_none() => {
+            // From here on no turn is intended any more; those that were due are.
+            () = shard.stopped(Interrupt::Drain), if coming.next.is_some() => {
+                for intended in coming.overdue(&shard, clock::monotonic()) {
+                    shard.recorder.borrow_mut().drop_turn(intended);
+                }
+            }
+            intended = coming.next() => {
                 shard.due.set(coming.next.unwrap_or(NONE));
                 place(&shard, &start, &mut users, Offer { intended, asked: 0 });
             }
@@ -219,10 +225,7 @@ async fn lead(start: Start, mut orders: mpsc::UnboundedReceiver<Order>) -> Recor
             }
         }
     }
-    // Turns that were due, and offers that no shard has taken any more, were intended all the same.
-    for intended in coming.overdue(&shard, clock::monotonic()) {
-        shard.recorder.borrow_mut().drop_turn(intended);
-    }
+    // Offers that no shard has taken any more were intended all the same.
     orders.close();
     while let Ok(order) = orders.try_recv() {
         if let Order::Offer(offer) = order {
