@@ -5,6 +5,8 @@ use crate::result::{Recovery, RunResult, TierResult, TimelinePoint};
 
 /// The seconds over which medians are averaged: a single slow second is none.
 const SMOOTHED: f64 = 5.0;
+/// By so much it may be above what was usual: the greatest of some seconds is often passed by the greatest of others.
+const MARGIN: f64 = 1.1;
 
 /// So many seconds without a first token, while turns are open, are no accident even where turns are rare.
 const SILENCE: f64 = 5.0;
@@ -18,7 +20,7 @@ pub fn recovery(result: &RunResult, within_s: f64) -> Option<Recovery> {
     let usual_us = smoothed(&before).into_iter().map(|(_, level)| level).reduce(f64::max)?;
     let silence = silences(&before).into_iter().map(|(_, length)| length).fold(SILENCE, f64::max);
     let later = during(&result.timeline, ended, after.steady_from_s + after.steady_s);
-    let slow = smoothed(&later).into_iter().filter(|(_, level)| *level > usual_us).map(|(at, _)| at);
+    let slow = smoothed(&later).into_iter().filter(|(_, level)| *level > usual_us * MARGIN).map(|(at, _)| at);
     let silent = silences(&later).into_iter().filter(|(_, length)| *length > silence).map(|(at, _)| at);
     let failed = later.iter().filter(|point| point.errors > 0).map(|point| point.t_s as f64);
     let above = slow.chain(silent).chain(failed).reduce(f64::max);

@@ -51,6 +51,7 @@ pub struct Recovery {
     pub within_s: f64,
     /// What was usual: the largest mean over 5 s of the seconds' median time to first token before the crowd.
     pub usual_us: f64,
-    /// Seconds from the crowd's end until it never was above that again; `None`: it still was at the end of the run.
+    /// Seconds from the crowd's end until it never was more than a tenth above that again, no turn failed and tokens came
+    /// as often as before; `None`: that was not so by the end of the run.
     pub recovered_s: Option<f64>,
 }
