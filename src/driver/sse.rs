@@ -225,7 +225,8 @@ impl Sse {
             return Err(failure);
         }
         user.connection = failure.connection.map(|connection| *connection);
-        self.deployment.renew(user, exchange).await
+        // Boxed: it is rare, and its state would lie in every turn otherwise.
+        Box::pin(self.deployment.renew(user, exchange)).await
     }
 
     /// Sends the first of two requests, and keeps what its answer brings.
