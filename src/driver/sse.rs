@@ -309,12 +309,14 @@ impl Sse {
                 Ok(Some(connection)) => return Ok(connection),
                 Ok(None) => {
                     let detail = format!("{}; then 204 No Content", failure.detail);
-                    return Err(Failure::new(failure.outcome, detail));
+                    let outcome = if is_own { Outcome::Aborted } else { Outcome::Truncated };
+                    return Err(Failure::new(outcome, detail));
                 }
                 Err(again) => again,
             };
-            if is_own && !matches!(again.outcome, Outcome::HttpClient(404 | 410)) {
-                failure.outcome = again.outcome;
+            if is_own {
+                let is_gone = matches!(again.outcome, Outcome::HttpClient(404 | 410));
+                failure.outcome = if is_gone { Outcome::Aborted } else { again.outcome };
             }
             failure.detail = format!("{}; resumed in vain: {}", failure.detail, again.detail);
             if !is_of_the_network(&again) {
