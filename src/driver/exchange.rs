@@ -15,7 +15,7 @@ use super::watchdog::Watchdog;
 use super::{Limits, Live};
 use crate::clock::{self, Nanos};
 use crate::net::{ConnectError, Endpoint, HttpConnection, HttpError, Progress};
-use crate::record::{Outcome, Turn, Wire};
+use crate::record::{Outcome, Step, Turn, Wire};
 use crate::secret::{Secret, escaped, redacted};
 
 /// The characters of a foreign text that are kept.
@@ -214,6 +214,17 @@ impl<'a> Exchange<'a> {
             self.turn.retry_after = retry_after(response).or(self.turn.retry_after);
         }
         result.map_err(silence)
+    }
+
+    /// Tells how a cancel ended that was sent at `began`, and how long that took: to the turn's end, also where that
+    /// had come before.
+    pub(super) fn tell_cancel(&self, began: Nanos, ended: &Result<Outcome, Failure>) {
+        let (outcome, until) = match ended {
+            Ok(_) => (Outcome::Completed, self.turn.ended),
+            Err(failure) if failure.outcome == Outcome::Aborted => (Outcome::Completed, clock::monotonic()),
+            Err(failure) => (failure.outcome, clock::monotonic()),
+        };
+        self.live.step(Step::Cancel, outcome, (until - began).max(0));
     }
 
     /// Waits for something that the target does, within the turn's limits.

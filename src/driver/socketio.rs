@@ -42,18 +42,19 @@ use url::Url;
 use self::link::{Broken, Link};
 use super::described::backoff::Backoff;
 use super::described::cookies::Jar;
+use super::described::line::was_closing;
 use super::described::reading::{Lost, Reading};
 use super::described::request::Deployment;
 use super::described::rules::Listener;
-use super::described::site::User;
+use super::described::site::{User, spelled};
 use super::exchange::{Exchange, Failure, HeaderError};
 use super::stream::{Pause, Stop};
 use super::{Limits, Live, Prompt};
 use crate::account::Credentials;
-use crate::clock::{self, SECOND};
+use crate::clock;
 use crate::net::Endpoint;
 use crate::record::{Outcome, Turn};
-use crate::scenario::{ReplyRules, Site, SocketIoPlan, Template};
+use crate::scenario::{API_KEY, ReplyRules, Site, SocketIoPlan, Template};
 use crate::secret::Secret;
 
 /// How long a turn has for its end after it was cancelled.
@@ -110,8 +111,8 @@ impl SocketIo {
         limits: Limits,
     ) -> Result<Self, HeaderError> {
         let deployment = Deployment::new(endpoint, base, common, accounts, extra, limits)?;
-        let headers = deployment.socket_headers(base, extra)?;
-        let (rules, keeps_messages) = (Arc::new(plan.reply.clone()), wants_messages(&plan));
+        let headers = deployment.socket_headers(base, extra, wants(&plan, API_KEY))?;
+        let (rules, keeps_messages) = (Arc::new(plan.reply.clone()), wants(&plan, "messages"));
         Ok(Self { deployment, headers, rules, keeps_messages, plan })
     }
 
@@ -131,7 +132,7 @@ impl SocketIo {
     /// What must not be shown of what this session is told.
     fn secrets_of(&self, session: &Session) -> Vec<Secret> {
         let jar = session.jar.borrow();
-        self.deployment.secrets_of(&session.user).into_iter().chain(jar.secrets().cloned()).collect()
+        spelled(self.deployment.secrets_of(&session.user).into_iter().chain(jar.secrets().cloned()))
     }
 
     /// Speaks one turn; see [`super::Driver::turn`].
@@ -185,7 +186,11 @@ impl SocketIo {
                 Ok(Stop::Pause) => return Err(Failure::new(Outcome::Aborted, "the user lost the connection")),
                 // The server closed the kept socket while we were writing, which is no failure of it.
                 Err(Lost::Channel(broken))
-                    if may_be_closing && broken.is_leaving() && is_unanswered(reading, exchange) =>
+                    if may_be_closing
+                        && !reading.begun
+                        && !link.was_said_again()
+                        && broken.is_leaving()
+                        && was_closing(exchange.turn.sent, link.tcp()) =>
                 {
                     link.close_after(&broken);
                     may_be_closing = false;
@@ -214,7 +219,8 @@ impl SocketIo {
         Ok(())
     }
 
-    /// Cancels the turn and reads on to its end. Where that does not come, the link is closed.
+    /// Cancels the turn and reads on to its end. Where that does not come, the link is closed; so it is where the turn
+    /// came to its usual end while the cancel was on its way, whose answer would end the next one.
     async fn cancel(
         &self,
         session: &mut Session,
@@ -229,10 +235,15 @@ impl SocketIo {
         };
         reading.listener.give(&mut session.user.values);
         link.emit_soon(event, session.user.values.fill_json(arguments));
-        let mut on = Pause::never();
-        match tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *link, exchange, &mut on)).await {
-            Ok(Ok(_)) => {
+        let (began, mut on) = (clock::monotonic(), Pause::never());
+        let read = tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *link, exchange, &mut on)).await;
+        let ended = match read {
+            Ok(Ok(_)) if !reading.listener.ended_as_usual => {
                 session.link = Some(link);
+                Ok(Outcome::Aborted)
+            }
+            Ok(Ok(_)) => {
+                link.close();
                 Ok(Outcome::Aborted)
             }
             Ok(Err(lost)) => {
@@ -244,7 +255,9 @@ impl SocketIo {
                 link.close();
                 Err(aborted)
             }
-        }
+        };
+        exchange.tell_cancel(began, &ended);
+        ended
     }
 }
 
@@ -256,16 +269,10 @@ fn give_up(link: Link, lost: &Lost<Broken>) {
     }
 }
 
-/// Whether a turn's event went out so short a time ago, with nothing in answer, that the server must have been closing
-/// the socket already.
-fn is_unanswered(reading: &Reading, exchange: &Exchange<'_>) -> bool {
-    !reading.begun && exchange.turn.sent.is_none_or(|sent| clock::monotonic() - sent < SECOND)
-}
-
-/// Whether a text of the plan wants the conversation so far.
-fn wants_messages(plan: &SocketIoPlan) -> bool {
+/// Whether a text of the plan has a place of this name.
+fn wants(plan: &SocketIoPlan, place: &str) -> bool {
     let cancel = plan.cancel.as_ref().map(|(_, arguments)| arguments);
     let texts = [Some(&plan.arguments), plan.auth.as_ref(), cancel].into_iter().flatten();
     let texts = texts.chain(plan.headers.iter().map(|(_, text)| text));
-    texts.flat_map(Template::names).any(|name| name == "messages")
+    texts.flat_map(Template::names).any(|name| name == place)
 }

@@ -10,6 +10,7 @@
 //! | another 4xx / 5xx | `HttpClient` / `HttpServer` |
 //! | another status or content type, an answer without what later texts want | `Protocol` |
 //! | the end before that / a reset connection, and no resume | `Truncated` / `Reset` |
+//! | cancelled by the user; left by the user, with nothing there any more to take up again | `Aborted` |
 //! | nothing for the stall limit / longer than the turn limit | `Stalled` / `TimedOut` |
 //!
 //! A stream that breaks off is asked for again with `Last-Event-ID`, as `EventSource` does (HTML standard, 9.2.3):
@@ -17,7 +18,9 @@
 //! 204 says that there is no more to come.
 //!
 //! A turn that the user cancels is `Aborted`: where a request for it is described it is sent on a connection of its own
-//! and the stream is read to its end, for two seconds; else the connection is closed.
+//! and the stream is read to its end, for two seconds; else the connection is closed. What goes wrong with the stream
+//! before that request is answered is the turn's outcome; an end without its message, or what comes later, is what some
+//! deployments have for a cancelled turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -170,7 +173,8 @@ impl Sse {
                 Ok(Stop::Pause) => {
                     pause = Pause::never();
                     reloads = prompt.disturb.is_some_and(|disturb| disturb.what == Disturbance::Reload);
-                    Failure::new(Outcome::Truncated, "the user left the stream")
+                    // Where nothing takes the turn up again, it was the user's doing that it is lost.
+                    Failure::new(Outcome::Aborted, "the user left the stream")
                 }
                 Err(failure) if matches!(failure.outcome, Outcome::Truncated | Outcome::Reset) => failure,
                 Err(failure) => return Err(failure),
@@ -186,36 +190,62 @@ impl Sse {
         Ok(usable(connection))
     }
 
-    /// Opens the turn's stream; who is refused is let in again, once.
+    /// Opens the turn's stream; who is refused is let in again, once, and sends again what was refused and nothing
+    /// before it: what was said would be said twice.
     async fn open(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<HttpConnection, Failure> {
         self.deployment.keep_in(user, exchange).await?;
-        match self.begin(user, exchange).await {
-            Err(failure) if failure.outcome == Outcome::Unauthorized && self.deployment.renews() => {
-                user.connection = failure.connection.map(|connection| *connection);
-                self.deployment.renew(user, exchange).await?;
-                self.begin(user, exchange).await
+        let mut renews = self.deployment.renews();
+        if self.plan.stream.is_some() {
+            while let Err(failure) = self.post(user, exchange).await {
+                self.let_in_again(failure, &mut renews, user, exchange).await?;
             }
-            begun => begun,
+        }
+        // What a renewal takes after the message is on its way is no lag before it.
+        let (posted, before) = (self.plan.stream.is_some(), exchange.turn.renewal);
+        loop {
+            match self.begin(user, exchange).await {
+                Ok(connection) => return Ok(connection),
+                Err(failure) => self.let_in_again(failure, &mut renews, user, exchange).await?,
+            }
+            if posted {
+                exchange.turn.renewal = before;
+            }
         }
     }
 
-    async fn begin(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<HttpConnection, Failure> {
+    /// Lets the user in again who was refused with `failure`, which stands where that is in vain or was done already.
+    async fn let_in_again(
+        &self,
+        failure: Failure,
+        renews: &mut bool,
+        user: &mut User,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), Failure> {
+        if failure.outcome != Outcome::Unauthorized || !std::mem::take(renews) {
+            return Err(failure);
+        }
+        user.connection = failure.connection.map(|connection| *connection);
+        // Boxed: it is rare, and its state would lie in every turn otherwise.
+        Box::pin(self.deployment.renew(user, exchange)).await
+    }
+
+    /// Sends the first of two requests, and keeps what its answer brings.
+    async fn post(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
         let first = self.deployment.fill(&self.plan.request, &user.values)?;
-        let subscribed = if let Some(second) = &self.plan.stream {
-            exchange.opening = true;
-            let asked = self.deployment.ask(user.connection.take(), &first, exchange).await;
-            exchange.opening = false;
-            let (connection, brought) = asked?;
-            user.connection = connection;
-            brought.keep(Scope::Conversation, &self.plan.request, &mut user.values)?;
-            let second = self.deployment.fill(second, &user.values)?;
-            self.subscribe(user, &second, exchange).await
-        } else {
-            exchange.opening = true;
-            let subscribed = self.subscribe(user, &first, exchange).await;
-            exchange.opening = false;
-            subscribed
-        };
+        exchange.opening = true;
+        let asked = self.deployment.ask(user.connection.take(), &first, exchange).await;
+        exchange.opening = false;
+        let (connection, brought) = asked?;
+        user.connection = connection;
+        brought.keep(Scope::Conversation, &self.plan.request, &mut user.values)
+    }
+
+    /// Sends the request that opens the stream.
+    async fn begin(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<HttpConnection, Failure> {
+        let request = self.deployment.fill(self.plan.streaming(), &user.values)?;
+        exchange.opening = self.plan.stream.is_none();
+        let subscribed = self.subscribe(user, &request, exchange).await;
+        exchange.opening = false;
         subscribed?.ok_or_else(|| Failure::new(Outcome::Protocol, "204 No Content instead of a stream"))
     }
 
@@ -244,7 +274,8 @@ impl Sse {
         Err(Failure::new(Outcome::Protocol, format!("content type {kind} instead of a stream: {text}")))
     }
 
-    /// Takes a stream up again that broke off with `failure`, which stands where that is in vain.
+    /// Takes a stream up again that broke off with `failure`, which stands where that is in vain; where the user broke
+    /// it off, so does what goes wrong with the target then.
     async fn resume(
         &self,
         user: &mut User,
@@ -253,7 +284,7 @@ impl Sse {
         waits: bool,
         exchange: &mut Exchange<'_>,
     ) -> Result<HttpConnection, Failure> {
-        let id = stream.last_id();
+        let (id, is_own) = (stream.last_id(), failure.outcome == Outcome::Aborted);
         let allowed = match self.plan.resume {
             Resume::Never => false,
             Resume::WithId => !id.is_empty() || exchange.turn.tokens == 0,
@@ -278,10 +309,15 @@ impl Sse {
                 Ok(Some(connection)) => return Ok(connection),
                 Ok(None) => {
                     let detail = format!("{}; then 204 No Content", failure.detail);
-                    return Err(Failure::new(Outcome::Truncated, detail));
+                    let outcome = if is_own { Outcome::Aborted } else { Outcome::Truncated };
+                    return Err(Failure::new(outcome, detail));
                 }
                 Err(again) => again,
             };
+            if is_own {
+                let is_gone = matches!(again.outcome, Outcome::HttpClient(404 | 410));
+                failure.outcome = if is_gone { Outcome::Aborted } else { again.outcome };
+            }
             failure.detail = format!("{}; resumed in vain: {}", failure.detail, again.detail);
             if !is_of_the_network(&again) {
                 break;
@@ -299,17 +335,24 @@ impl Sse {
         mut connection: HttpConnection,
         exchange: &mut Exchange<'_>,
     ) -> Failure {
-        let mut aborted = Failure::new(Outcome::Aborted, "cancelled by the user");
-        let Some(plan) = &self.plan.cancel else { return aborted };
+        let Some(plan) = &self.plan.cancel else { return cancelled() };
         let request = match self.deployment.fill(plan, &stream.reader.lent(&user.values)) {
             Ok(request) => request,
             Err(failure) => return failure,
         };
-        let ended = match self.read_cancelling(&request, stream, &mut connection, exchange).await {
-            Ok(ended) => ended,
-            Err(failure) => return failure,
+        let began = clock::monotonic();
+        let read = self.read_cancelling(&request, stream, &mut connection, exchange).await;
+        let ended = match read {
+            Ok(true) => Ok(Outcome::Aborted),
+            Ok(false) => Err(cancelled()),
+            Err(failure) => Err(failure),
         };
-        if ended && stream.finish(&mut connection, exchange).await.is_ok() {
+        exchange.tell_cancel(began, &ended);
+        if let Err(failure) = ended {
+            return failure;
+        }
+        let mut aborted = cancelled();
+        if stream.finish(&mut connection, exchange).await.is_ok() {
             stream.reader.give(&mut user.values);
             aborted.connection = usable(connection).map(Box::new);
         }
@@ -332,7 +375,10 @@ impl Sse {
         let read = std::pin::pin!(stream.read(connection, exchange, &mut on));
         let read = match select(cancel, read).await {
             // The turn ended before the cancel was answered, which is as well.
-            Either::Right((read, _)) => return Ok(matches!(read, Ok(Stop::End))),
+            Either::Right((Ok(stop), _)) => return Ok(stop == Stop::End),
+            // Some deployments end a cancelled stream without the message for it.
+            Either::Right((Err(failure), _)) if failure.outcome == Outcome::Truncated => return Ok(false),
+            Either::Right((Err(failure), _)) => return Err(failure),
             Either::Left((Ok(_), read)) => read,
             // It had ended meanwhile, and is not there any more.
             Either::Left((Err(failure), read)) if matches!(failure.outcome, Outcome::HttpClient(404 | 409)) => read,
@@ -341,6 +387,11 @@ impl Sse {
         // An error, or an end without the message for it, is what some deployments have for it.
         Ok(matches!(tokio::time::timeout(AFTER_CANCEL, read).await, Ok(Ok(Stop::End))))
     }
+}
+
+/// How a turn ends that its user has cancelled.
+fn cancelled() -> Failure {
+    Failure::new(Outcome::Aborted, "cancelled by the user")
 }
 
 /// Whether a request failed on its way, and not by what was answered.

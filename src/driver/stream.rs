@@ -181,7 +181,6 @@ impl<R: Reader> Stream<R> {
             loop {
                 let mut stopped = None;
                 let polled = connection.poll_body(cx, |data, stamp| {
-                    exchange.watchdog.sign(stamp.returned);
                     stopped = match self.take(Some(data), stamp, exchange) {
                         Ok(true) => Some(Ok(Stop::End)),
                         Ok(false) if pause.is_reached(self.arrivals.tokens(exchange.turn)) => Some(Ok(Stop::Pause)),
@@ -231,19 +230,20 @@ impl<R: Reader> Stream<R> {
         Err(Failure::new(Outcome::Truncated, format!("the stream ended without {}", R::END)))
     }
 
-    /// Decodes one piece of the body, or what its end completes. True when it held the terminal event.
+    /// Decodes one piece of the body, or what its end completes. True when it held the terminal event. A piece is a sign
+    /// that the reply goes on, unless all it held was that the other side is there.
     fn take(&mut self, piece: Option<&[u8]>, stamp: ReadStamp, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
         exchange.body_left = match exchange.body_left.checked_sub(piece.map_or(0, <[u8]>::len)) {
             Some(left) => left,
             None => return Err(Failure::new(Outcome::Protocol, "the reply is larger than the limit")),
         };
-        let (mut tokens, mut done, mut followed, mut any) = (0, false, false, false);
+        let (mut tokens, mut done, mut followed, mut events, mut beats) = (0, false, false, 0_usize, 0_usize);
         let (reader, failed) = (&mut self.reader, &mut exchange.failed);
         let read = |event: Event<'_>| {
             if done {
                 return;
             }
-            any = true;
+            events += 1;
             match reader.read(&event) {
                 Ok(Said::Tokens(more)) => {
                     tokens += more;
@@ -253,7 +253,8 @@ impl<R: Reader> Stream<R> {
                     tokens += more;
                     done = true;
                 }
-                Ok(Said::Other | Said::Heartbeat) => {}
+                Ok(Said::Other) => {}
+                Ok(Said::Heartbeat) => beats += 1,
                 Err(failure) => {
                     failed.get_or_insert(failure);
                     done |= R::ERROR_ENDS;
@@ -267,7 +268,10 @@ impl<R: Reader> Stream<R> {
                 Ok(())
             }
         };
-        if let Some(lost) = self.lost.take_if(|_| any) {
+        if beats == 0 || beats < events {
+            exchange.watchdog.sign(stamp.returned);
+        }
+        if let Some(lost) = self.lost.take_if(|_| events > 0) {
             exchange.live.step(Step::Resume, Outcome::Completed, stamp.latest - lost);
         }
         if tokens > 0 {

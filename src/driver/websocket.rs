@@ -38,7 +38,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::described::backoff::Backoff;
-use super::described::line::{GOING_AWAY, Line, NORMAL};
+use super::described::line::{GOING_AWAY, Line, NORMAL, was_closing};
 use super::described::reading::{Lost, Reading};
 use super::described::request::Deployment;
 use super::described::rules::Listener;
@@ -47,10 +47,10 @@ use super::exchange::{Exchange, Failure, HeaderError};
 use super::stream::{Pause, Stop};
 use super::{Limits, Live, Prompt};
 use crate::account::Credentials;
-use crate::clock::{self, SECOND};
+use crate::clock;
 use crate::net::Endpoint;
 use crate::record::{Outcome, Turn};
-use crate::scenario::{Disturbance, ReplyRules, Site, SocketPer, Template, WebSocketPlan};
+use crate::scenario::{API_KEY, Disturbance, ReplyRules, Site, SocketPer, Template, WebSocketPlan};
 use crate::secret::Secret;
 
 /// How long a turn has for its end after it was cancelled.
@@ -108,8 +108,8 @@ impl WebSocketChat {
         limits: Limits,
     ) -> Result<Self, HeaderError> {
         let deployment = Deployment::new(endpoint, base, common, accounts, extra, limits)?;
-        let headers = deployment.socket_headers(base, extra)?;
-        let (rules, keeps_messages) = (Arc::new(plan.reply.clone()), wants_messages(&plan));
+        let headers = deployment.socket_headers(base, extra, wants(&plan, API_KEY))?;
+        let (rules, keeps_messages) = (Arc::new(plan.reply.clone()), wants(&plan, "messages"));
         Ok(Self { deployment, headers, rules, keeps_messages, plan })
     }
 
@@ -140,6 +140,7 @@ impl WebSocketChat {
         let ended = self.exchange(session, prompt, &mut reading, &mut exchange).await;
         let mut listener = reading.listener;
         listener.give(&mut session.user.values);
+        turn.retry_after = listener.retry_after.map(clock::nanos).or(turn.retry_after);
         let mut reply = listener.reply.take();
         match ended {
             Ok(outcome) => turn.outcome = outcome,
@@ -192,7 +193,10 @@ impl WebSocketChat {
                 }
                 // The server closed the kept socket while we were writing, which is no failure of it.
                 Err(Lost::Channel(broken))
-                    if may_be_closing && broken.is_leaving() && is_unanswered(reading, exchange) =>
+                    if may_be_closing
+                        && !reading.begun
+                        && broken.is_leaving()
+                        && was_closing(exchange.turn.sent, line.times().tcp) =>
                 {
                     may_be_closing = false;
                     exchange.turn.retries += 1;
@@ -254,7 +258,8 @@ impl WebSocketChat {
         Err(failure)
     }
 
-    /// Cancels the turn and reads on to its end. Where that does not come, the socket is closed.
+    /// Cancels the turn and reads on to its end. Where that does not come, the socket is closed; so it is where the
+    /// turn came to its usual end while the cancel was on its way, whose answer would end the next one.
     async fn cancel(
         &self,
         session: &mut Session,
@@ -269,10 +274,15 @@ impl WebSocketChat {
         };
         reading.listener.give(&mut session.user.values);
         line.say(&session.user.values.fill(cancel));
-        let mut on = Pause::never();
-        match tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *line, exchange, &mut on)).await {
-            Ok(Ok(_)) => {
+        let (began, mut on) = (clock::monotonic(), Pause::never());
+        let read = tokio::time::timeout(AFTER_CANCEL, reading.read(&mut *line, exchange, &mut on)).await;
+        let ended = match read {
+            Ok(Ok(_)) if !reading.listener.ended_as_usual => {
                 self.keep(session, line);
+                Ok(Outcome::Aborted)
+            }
+            Ok(Ok(_)) => {
+                line.close(NORMAL);
                 Ok(Outcome::Aborted)
             }
             Ok(Err(lost)) => {
@@ -285,7 +295,9 @@ impl WebSocketChat {
                 line.close(NORMAL);
                 Err(aborted)
             }
-        }
+        };
+        exchange.tell_cancel(began, &ended);
+        ended
     }
 
     /// A turn has ended in order.
@@ -297,16 +309,10 @@ impl WebSocketChat {
     }
 }
 
-/// Whether a turn's message went out so short a time ago, with nothing in answer, that the server must have been
-/// closing the socket already.
-fn is_unanswered(reading: &Reading, exchange: &Exchange<'_>) -> bool {
-    !reading.begun && exchange.turn.sent.is_none_or(|sent| clock::monotonic() - sent < SECOND)
-}
-
-/// Whether a text of the plan wants the conversation so far.
-fn wants_messages(plan: &WebSocketPlan) -> bool {
+/// Whether a text of the plan has a place of this name.
+fn wants(plan: &WebSocketPlan, place: &str) -> bool {
     let single = [Some(&plan.path), Some(&plan.message), plan.cancel.as_ref(), plan.resume.as_ref()];
     let texts = single.into_iter().flatten().chain(&plan.open).chain(&plan.heartbeat_reply);
     let texts = texts.chain(plan.headers.iter().map(|(_, text)| text));
-    texts.flat_map(Template::names).any(|name| name == "messages")
+    texts.flat_map(Template::names).any(|name| name == place)
 }

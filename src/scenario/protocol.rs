@@ -37,7 +37,8 @@ pub struct RequestPlan {
     /// Its method.
     #[serde(serialize_with = "as_text")]
     pub method: Method,
-    /// Path and query below the target's base, beginning with `/`.
+    /// Path and query below the target's base, beginning with `/`; the query may be a secret, and is not told.
+    #[serde(serialize_with = "path_only")]
     pub path: Template,
     /// Headers; their values may be secrets, and only names are told.
     #[serde(serialize_with = "names_only")]
@@ -173,7 +174,8 @@ pub enum Resume {
 /// A protocol over WebSocket.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WebSocketPlan {
-    /// Path and query, beginning with `/`.
+    /// Path and query, beginning with `/`; the query is not told.
+    #[serde(serialize_with = "path_only")]
     pub path: Template,
     /// Offered subprotocols.
     pub subprotocols: Vec<String>,
@@ -213,7 +215,8 @@ pub struct WebSocketPlan {
 /// A protocol over Socket.IO.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SocketIoPlan {
-    /// The path, beginning with `/`.
+    /// The path, beginning with `/`; a query is not told.
+    #[serde(serialize_with = "text_of_path_only")]
     pub path: String,
     /// The namespace, beginning with `/`.
     pub namespace: String,
@@ -327,6 +330,38 @@ fn as_text<T: AsRef<str>, S: Serializer>(value: &T, serializer: S) -> Result<S::
     serializer.serialize_str(value.as_ref())
 }
 
+fn path_only<S: Serializer>(path: &Template, serializer: S) -> Result<S::Ok, S::Error> {
+    text_of_path_only(path.source(), serializer)
+}
+
+fn text_of_path_only<S: Serializer>(path: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(path.split('?').next().unwrap_or_default())
+}
+
 fn names_only<S: Serializer>(headers: &[(HeaderName, Template)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(headers.iter().map(|(name, _)| name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_request_is_no_secret() {
+        let text = |text: &str| Template::parse(text, &PLACES).unwrap();
+        let plan = RequestPlan {
+            method: Method::POST,
+            path: text("/say/{{user.number}}?key=planted"),
+            headers: vec![(http::header::AUTHORIZATION, text("Bearer planted"))],
+            body: Some(text(r#"{"key": "planted", "text": "{{prompt}}"}"#)),
+            capture: Vec::new(),
+        };
+        let told = json!({
+            "method": "POST", "path": "/say/{{user.number}}", "headers": ["authorization"], "body": ["prompt"],
+            "capture": [],
+        });
+        assert_eq!(serde_json::to_value(&plan).unwrap(), told);
+    }
 }

@@ -91,9 +91,10 @@ impl Template {
     }
 }
 
+/// The names in its places, for what stands between them may be a secret.
 impl Serialize for Template {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.source)
+        serializer.collect_seq(self.names())
     }
 }
 
@@ -217,6 +218,16 @@ mod tests {
         assert_eq!(fill("/chat/{{conversation_id}}/x?mail={{user.email}}"), "/chat//x?mail=a@b.test");
         assert_eq!(fill("{{prompt}}"), "say \"hi\"\n");
         assert_eq!(fill("5"), "5");
+    }
+
+    #[test]
+    fn what_is_told_of_a_text_are_the_names_in_its_places() {
+        for text in [r#"{"key": "sk-planted", "text": "{{prompt}}", "by": "<{{user.email}}>"}"#, "sk-planted"] {
+            let told = serde_json::to_string(&Template::parse(text, &KNOWN).unwrap()).unwrap();
+            assert!(!told.contains("planted"), "{told}");
+        }
+        let named = Template::parse("a {{prompt}} b {{user.email}}", &KNOWN).unwrap();
+        assert_eq!(serde_json::to_value(&named).unwrap(), json!(["prompt", "user.email"]));
     }
 
     #[test]

@@ -94,6 +94,14 @@ fn problems_have_their_places() {
     let (code, error) = told("[target]\nprofile = \"sse\"\n[target.sse]\npreset = \"ollama\"\n");
     assert!(code == 2 && error.contains("target.sse: wants a --target"), "{error}");
     let (code, error) = told(
+        "[target]\nprofile = \"sse\"\nurl = \"http://127.0.0.1:9\"\n\
+         [target.sse.request]\npath = \"/say\"\nbody = '{\"text\": \"{{prompt}}\"}'\n\
+         [target.sse.stream]\npath = \"/stream\"\nmethod = \"POST\"\n\
+         [target.sse.reply]\ntoken = \"/a\"\nend = \"[DONE]\"\n[[journeys]]\nname = \"j\"\n\
+         steps = [{ do = \"turns\", drop = { share = \"5%\", after = \"1s\" } }]\n",
+    );
+    assert!(code == 2 && error.contains("journeys[0].steps[0].drop: this target has no way"), "{error}");
+    let (code, error) = told(
         "[target]\nprofile = \"websocket\"\nurl = \"ws://127.0.0.1:9/chat\"\n[target.websocket]\n\
          message = \"{{prompt}}\"\nreply = { token = \"text\", end = \"bye\" }\n",
     );

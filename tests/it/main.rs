@@ -10,6 +10,7 @@ mod connecting;
 mod deflate;
 mod deployment;
 mod described;
+mod described_ends;
 mod http2;
 mod journey;
 mod judging;

@@ -10,15 +10,17 @@ use capacity_check::driver::{Act, Driver, Limits, Prompt, Session, Trace};
 use capacity_check::net::{Endpoint, TlsSettings, client_config};
 use capacity_check::record::{Flaws, Outcome, Turn};
 use capacity_check::scenario::{
-    After, Condition, Disturb, Disturbance, Field, PLACES, Part, ReplyRules, SocketPer, Template, TokenAt,
-    WebSocketPlan,
+    After, Condition, Disturb, Disturbance, Field, PLACES, Part, ReplyRules, RequestPlan, Site, SocketPer, Source,
+    Template, TokenAt, WebSocketPlan,
 };
 use capacity_check::trace::WhiteSpace;
 use futures_util::future::join_all;
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::books::{SHORT, equal_books};
 use crate::support::chat::say;
+use crate::support::described::{Asked, lines, refused, server, whole};
 use crate::support::node::NodeServer;
 use crate::support::{Mock, limits, listen, load, root, run, runtime, until};
 
@@ -248,6 +250,27 @@ fn every_way_not_to_be_let_in_has_its_outcome() {
 }
 
 #[test]
+fn who_is_refused_is_let_in_again_once() {
+    let asked = Asked::default();
+    let server = server(&asked, |line, before| match line {
+        "POST /login" => whole("application/json", &format!("{{\"token\":\"token-{before}\"}}")),
+        _ => refused("401 Unauthorized"),
+    });
+    let login = RequestPlan {
+        method: Method::POST,
+        path: text("/login"),
+        headers: Vec::new(),
+        body: None,
+        capture: vec![("chat_token".to_owned(), Source::Pointer("/token".to_owned()))],
+    };
+    let site = Site { login: Some(login), ..Site::default() };
+    let driver = Driver::WebSocket(websocket(&server.base, plan(), json!({}), limits()).with_site(site));
+    let turn = runtime().block_on(async { turns_of(&driver, &mut driver.session(0), 0, 1).await.remove(0) });
+    assert_eq!(turn.outcome, Outcome::Unauthorized, "{}", turn.detail);
+    assert_eq!(lines(&asked), ["POST /login", "GET /chat", "POST /login", "GET /chat"]);
+}
+
+#[test]
 fn who_is_refused_waits_longer_each_time() {
     let closed = format!("http://{}", listen().local_addr().expect("an address"));
     let plan = WebSocketPlan { reconnect: Duration::from_millis(200), ..plan() };
@@ -376,7 +399,19 @@ fn a_cancelled_turn_ends_in_order_where_there_is_a_word_for_it() {
     });
     until("the socket is closed", || closes(&server, "1000") == 2);
     assert_eq!(server.stats()["connections"], 3);
-    until("the model is told to stop", || mock.turns().len() == 5);
+    // Where a turn has one end, it says nothing of the cancel's own answer, which may still come.
+    let mut one_end = plan();
+    one_end.reply.end = Some(is("cancelled"));
+    let driver = chat(&server, one_end);
+    runtime().block_on(async {
+        let mut session = driver.session(0);
+        for number in 0..2 {
+            let turn = say(&driver, &mut session, disturbed(traced(2, number), Disturbance::Cancel)).await;
+            assert_eq!(turn.outcome, Outcome::Aborted, "{}", turn.detail);
+        }
+    });
+    assert_eq!(server.stats()["connections"], 5);
+    until("the model is told to stop", || mock.turns().len() == 7);
     assert!(mock.turns().iter().all(|turn| turn.tokens < 50));
 }
 

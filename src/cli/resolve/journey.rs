@@ -5,7 +5,7 @@ use mock_llm::distribution::{Distribution, Unit, Written};
 use super::load::share;
 use super::{LONGEST, Problems};
 use crate::cli::overlay::Wish;
-use crate::scenario::file::{Do, Profile, RiskSection, StepSection, UserJourneySection};
+use crate::scenario::file::{Do, Framing, Profile, RiskSection, SseSection, StepSection, UserJourneySection};
 use crate::scenario::{Journey, JourneyStep, Risk, Turns};
 
 /// The most journeys, and the most steps of one.
@@ -134,16 +134,53 @@ fn can(wish: &Wish, path: &str, step: &StepSection, problems: &mut Problems<'_>)
     }
     let resumes = librechat
         || match profile {
-            Profile::Sse => target
-                .sse
-                .as_ref()
-                .is_some_and(|sse| sse.resume != Some(false) && (sse.stream.is_some() || sse.resume == Some(true))),
+            Profile::Sse => target.sse.as_ref().is_some_and(|sse| takes_up(&sse.whole())),
             Profile::Websocket => target.websocket.as_ref().is_some_and(|socket| socket.resume.is_some()),
             Profile::Socketio | Profile::Openai | Profile::Librechat => false,
         };
     for (name, given) in [("reload", step.reload.is_some()), ("drop", step.drop.is_some())] {
         if given && !resumes {
             problems.add(&format!("{path}.{name}"), "this target has no way to take a reply up again");
+        }
+    }
+}
+
+/// Whether a stream that breaks off can be taken up again, as [`super::protocol`] resolves it.
+fn takes_up(sse: &SseSection) -> bool {
+    let opening = sse.stream.as_ref().or(sse.request.as_ref());
+    let by_get = opening.is_some_and(|request| match &request.method {
+        Some(method) => method.eq_ignore_ascii_case("GET"),
+        None => request.body.is_none(),
+    });
+    match sse.resume {
+        Some(true) => sse.stream.is_some() || by_get,
+        Some(false) => false,
+        None => by_get && sse.framing != Some(Framing::Lines),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_can_be_taken_up_where_its_stream_is_asked_for() {
+        let one = "request = { path = \"/say\", body = \"{}\" }\n";
+        let two = format!("{one}stream = {{ path = \"/stream\" }}\n");
+        let posted = format!("{one}stream = {{ path = \"/stream\", method = \"post\" }}\n");
+        for (text, takes) in [
+            (one.to_owned(), false),
+            ("request = { path = \"/say?text={{prompt}}\" }\n".to_owned(), true),
+            (two.clone(), true),
+            (format!("{two}resume = false\n"), false),
+            (format!("{two}framing = \"lines\"\n"), false),
+            (format!("{two}framing = \"lines\"\nresume = true\n"), true),
+            (posted.clone(), false),
+            (format!("{posted}resume = true\n"), true),
+            ("preset = \"openai-responses\"\n".to_owned(), false),
+        ] {
+            let section: SseSection = toml::from_str(&text).unwrap();
+            assert_eq!(takes_up(&section.whole()), takes, "{text}");
         }
     }
 }

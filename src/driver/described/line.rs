@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::reading::{Channel, Message};
-use crate::clock::Nanos;
+use crate::clock::{self, MILLISECOND, Nanos};
 use crate::driver::exchange::{Exchange, Failure};
 use crate::net::{
     ConnectTimes, Endpoint, Incoming, OpenError, Opening, Outgoing, ReadStamp, SocketError, UpgradeError, WebSocket,
@@ -27,6 +27,15 @@ const TRY_AGAIN_LATER: u16 = 1013;
 /// What is granted beyond the connect timeout before an upgrade counts as not answered: TCP and TLS have the same
 /// limit, and say so themselves when they pass it.
 const UPGRADE: Duration = Duration::from_millis(250);
+
+/// Within this of what was said, the end of a kept socket was on its way before it.
+const CLOSING: Nanos = 50 * MILLISECOND;
+
+/// Whether a kept socket, whose TCP handshake took `tcp`, must have been closing already when something was said on it
+/// that came to nothing: its end crossed what was said. Later it was heard, and saying it again would say it twice.
+pub(in crate::driver) fn was_closing(sent: Option<Nanos>, tcp: Nanos) -> bool {
+    sent.is_none_or(|sent| clock::monotonic() - sent <= CLOSING.max(2 * tcp))
+}
 
 /// A socket of one user.
 pub(in crate::driver) struct Line {
@@ -312,6 +321,14 @@ mod tests {
         assert_eq!(silent, (true, Outcome::Stalled, "no pong within 1.5 s".to_owned()));
         assert_eq!(failure(Broken::Socket(SocketError::Reset)).1, Outcome::Reset);
         assert!(!failure(Broken::Socket(SocketError::Protocol(String::new()))).0);
+    }
+
+    #[test]
+    fn a_socket_was_closing_where_its_end_crossed_what_was_said() {
+        let ago = |milliseconds: i64| Some(clock::monotonic() - milliseconds * MILLISECOND);
+        assert!(was_closing(None, 0) && was_closing(ago(1), 0));
+        assert!(!was_closing(ago(60), MILLISECOND));
+        assert!(was_closing(ago(300), 400 * MILLISECOND) && !was_closing(ago(900), 400 * MILLISECOND));
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::secret::Secret;
 
 /// The most bytes of an answer of which something is wanted.
 const ANSWER: usize = 1 << 20;
+/// The content type of a form's fields, which are written as in a query (URL standard, 5).
+const FORM: &str = "application/x-www-form-urlencoded";
 /// What a value in a path may have as it is: the unreserved characters (RFC 3986, 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -105,7 +107,8 @@ impl Deployment {
         })
     }
 
-    /// The headers with which a browser opens a socket at `base`, with further ones and what says who is asking.
+    /// The headers with which a browser opens a socket at `base`, with further ones and what says who is asking, unless
+    /// the scenario has a place of its own for that (`names_key`).
     ///
     /// # Errors
     /// When a header cannot be sent.
@@ -113,6 +116,7 @@ impl Deployment {
         &self,
         base: &Url,
         extra: &[(String, Secret)],
+        names_key: bool,
     ) -> Result<HeaderMap, HeaderError> {
         let mut headers = HeaderMap::new();
         let origin = base.origin().ascii_serialization();
@@ -126,7 +130,7 @@ impl Deployment {
         ];
         let extra_texts = extra.iter().map(|(name, value)| (name.as_str(), value.expose()));
         add_headers(&mut headers, fixed.into_iter().chain(extra_texts))?;
-        if let Some(bearer) = &self.bearer {
+        if let Some(bearer) = self.bearer.as_ref().filter(|_| !names_key) {
             headers.entry(header::AUTHORIZATION).or_insert_with(|| bearer.clone());
         }
         Ok(headers)
@@ -159,7 +163,10 @@ impl Deployment {
                 set(&mut headers, name, value.as_bytes())?;
             }
         }
-        let body = plan.body.as_ref().map(|body| values.fill(body));
+        let kind = headers.get(header::CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()));
+        let is_form = kind.is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with(FORM));
+        let filled = |body| if is_form { values.fill_path(body) } else { values.fill(body) };
+        let body = plan.body.as_ref().map(filled);
         if body.is_some() && !headers.contains_key(header::CONTENT_TYPE) {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -369,6 +376,29 @@ mod tests {
         // A value that would end its header is no value.
         let split = of.fill(&plain, &values(&of, &[("a", json!("x\r\ny: z"))])).err().unwrap();
         assert_eq!(split.outcome, Outcome::Protocol);
+    }
+
+    #[test]
+    fn values_in_a_form_stay_within_their_field() {
+        let of = deployment(None, &[]);
+        let values = values(&of, &[("a", json!("x&b=y z")), ("b", json!(7))]);
+        let form = [("content-type", "Application/x-www-form-urlencoded; charset=utf-8")];
+        let fields = plan("/x", &form, Some("a={{a}}&n={{b}}"));
+        assert_eq!(&of.fill(&fields, &values).ok().unwrap().body[..], b"a=x%26b%3Dy%20z&n=7");
+        let text = plan("/x", &[("content-type", "text/plain")], Some("a={{a}}"));
+        assert_eq!(&of.fill(&text, &values).ok().unwrap().body[..], b"a=x&b=y z");
+    }
+
+    #[test]
+    fn a_socket_carries_the_key_unless_a_text_has_it() {
+        let base: Url = "http://127.0.0.1:9/v1/".parse().unwrap();
+        let of = deployment(Some("sk-1"), &[]);
+        let sent = |names_key| {
+            let headers = of.socket_headers(&base, &[], names_key).ok()?;
+            Some(shown(&headers, "authorization"))
+        };
+        assert_eq!(sent(false), Some(Some("Bearer sk-1".to_owned())));
+        assert_eq!(sent(true), Some(None));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(in crate::driver) struct Listener {
     captured: Vec<(String, Value)>,
     /// For how long the target wants to be left alone.
     pub(in crate::driver) retry_after: Option<Duration>,
+    /// Whether the turn has ended as turns do that nobody cancels.
+    pub(in crate::driver) ended_as_usual: bool,
 }
 
 /// A message: text, and JSON where it is that.
@@ -46,6 +48,7 @@ impl Listener {
             check: prompt.check(),
             captured: Vec::new(),
             retry_after: None,
+            ended_as_usual: false,
         }
     }
 
@@ -103,6 +106,9 @@ impl Listener {
             return Err(Failure::new(Outcome::ErrorEvent, message.why(&rules)));
         }
         let ends = is(&rules.end);
+        if ends {
+            self.ended_as_usual = usual_end(&rules).is_some_and(|end| message.meets(end));
+        }
         let tokens = if rules.token_when.as_ref().is_none_or(|when| message.meets(when)) {
             self.token(&rules.token, ends, message)?
         } else {
@@ -189,6 +195,15 @@ impl Message<'_> {
     }
 }
 
+/// How turns end that nobody cancels: the first where several messages can end one, for what answers a cancel comes
+/// behind it.
+fn usual_end(rules: &ReplyRules) -> Option<&Condition> {
+    match &rules.end {
+        Some(Condition::Any(ends)) => ends.first(),
+        end => end.as_ref(),
+    }
+}
+
 /// Whether a message that is not part of a reply meets a condition, and its JSON then.
 pub(in crate::driver) fn meets(condition: &Condition, event: &str, text: &str) -> Option<Value> {
     let json: Option<Value> = serde_json::from_str(text).ok();
@@ -245,7 +260,9 @@ mod tests {
         assert_eq!(hear(&mut one, r#"{"type":"token","delta":""}"#), Ok(Said::Other));
         assert_eq!(hear(&mut one, r#"{"type":"thought","delta":"hm"}"#), Ok(Said::Other));
         assert_eq!(hear(&mut one, r#"{"type":"done","id":"c1"}"#), Ok(Said::Done(0)));
+        assert!(one.ended_as_usual);
         assert_eq!(hear(&mut one, " [DONE]\n"), Ok(Said::Done(0)));
+        assert!(!one.ended_as_usual, "a cancelled turn may end so");
         assert_eq!(one.reply.as_deref(), Some(" a"));
         let mut values = Values::new(&Arc::default(), 0, None, false);
         one.give(&mut values);

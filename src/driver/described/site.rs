@@ -2,24 +2,28 @@
 //! leaves.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use serde_json::Value;
+use http::header;
 
 use super::request::{Brought, Deployment, Filled};
-use super::values::{Scope, Values};
+use super::values::{Scope, Values, percent_encoded};
+use crate::account::Credentials;
 use crate::clock::{self, Nanos};
 use crate::driver::Live;
 use crate::driver::exchange::{Exchange, Failure, finish};
 use crate::net::HttpConnection;
 use crate::record::{Outcome, Step, Turn};
-use crate::scenario::{RequestPlan, Site};
+use crate::scenario::{RequestPlan, Site, Source};
 use crate::secret::Secret;
 
 /// The connections that a browser opens to a server over HTTP/1.1.
 const CONNECTIONS: usize = 6;
+/// The shortest value of a cookie that is a secret by itself, in bytes: shorter ones are settings, such as a language.
+const COOKIE: usize = 6;
 
 /// One user of a described deployment.
 pub(in crate::driver) struct User {
@@ -54,12 +58,25 @@ impl Deployment {
         User { values, connection: None, let_in: self.site.login.is_none(), account }
     }
 
-    /// What must not be shown of what this user's requests are answered.
+    /// What must not be shown of what this user's requests are answered: what everybody sends, the account's, and what
+    /// this visit has brought, cookies as a whole and each value of them.
     pub(in crate::driver) fn secrets_of(&self, user: &User) -> Vec<Secret> {
-        let account = user.account.and_then(|account| self.accounts[account].secret()).cloned();
-        let login = self.site.login.iter().flat_map(|login| &login.capture);
-        let held = login.filter_map(|(name, _)| user.values.get(name).and_then(Value::as_str)).map(Secret::new);
-        self.secrets.iter().cloned().chain(account).chain(held).collect()
+        let account = user.account.map(|account| &self.accounts[account]);
+        let (mut held, mut cookies) = (Vec::new(), Vec::new());
+        for (name, text) in user.values.of_the_visit() {
+            let is_cookies = self.site.requests().flat_map(|request| &request.capture).any(|(captured, source)| {
+                captured == name && matches!(source, Source::Header(of) if *of == header::SET_COOKIE)
+            });
+            if is_cookies {
+                cookies.extend(each_cookie(text));
+            }
+            held.push(Secret::new(text));
+        }
+        if let Some(Credentials::Cookies(text)) = account {
+            cookies.extend(each_cookie(text.expose()));
+        }
+        let account = account.and_then(Credentials::secret).cloned();
+        spelled(self.secrets.iter().cloned().chain(account).chain(held).chain(cookies))
     }
 
     /// Lets the user in, into `visit`. False where nothing is to be done for it.
@@ -94,7 +111,8 @@ impl Deployment {
         !requests.is_empty()
     }
 
-    /// Sends requests; who must be let in for what they want is, and not for a page that comes before the login.
+    /// Sends requests; who must be let in for what they want is, and not for a page that comes before the login. Who is
+    /// refused then is let in again, once.
     async fn visited(
         &self,
         requests: &[RequestPlan],
@@ -103,10 +121,19 @@ impl Deployment {
     ) -> Result<(), Failure> {
         let held: BTreeSet<&str> =
             self.site.login.iter().flat_map(|login| &login.capture).map(|(name, _)| name.as_str()).collect();
-        if requests.iter().flat_map(RequestPlan::names).any(|name| held.contains(name)) {
-            self.keep_in(user, exchange).await?;
+        if !requests.iter().flat_map(RequestPlan::names).any(|name| held.contains(name)) {
+            return self.load(requests, user, exchange).await;
         }
-        self.load(requests, user, exchange).await
+        self.keep_in(user, exchange).await?;
+        match self.load(requests, user, exchange).await {
+            Err(failure) if failure.outcome == Outcome::Unauthorized && self.renews() => {
+                user.connection = failure.connection.map(|connection| *connection).or(user.connection.take());
+                // Boxed: it is rare, and its state would lie in every visit otherwise.
+                Box::pin(self.renew(user, exchange)).await?;
+                Box::pin(self.load(requests, user, exchange)).await
+            }
+            done => done,
+        }
     }
 
     /// Lets the user in whom nobody has let in yet, as part of something else, and tells the recorder.
@@ -165,7 +192,8 @@ impl Deployment {
         Ok(())
     }
 
-    /// Sends requests on up to six connections, of which one is the kept one. The first failure ends it.
+    /// Sends requests on up to six connections, of which one is the kept one, or all on that where it is one for all of
+    /// a user's requests (HTTP/2). The first failure ends it.
     async fn at_once(
         &self,
         requests: &[Filled<'_>],
@@ -174,11 +202,11 @@ impl Deployment {
     ) -> Result<Vec<Brought>, Failure> {
         let (next, started) = (Cell::new(0), exchange.turn.started);
         let first = kept.take();
-        let connections = std::iter::once(first).chain(std::iter::repeat_with(|| None));
-        let mut workers: FuturesUnordered<_> = connections
-            .take(CONNECTIONS.min(requests.len()))
-            .map(|connection| self.work(requests, &next, connection, started))
-            .collect();
+        let another = |_| first.as_ref().and_then(HttpConnection::another);
+        let others: Vec<Option<HttpConnection>> = (1..CONNECTIONS.min(requests.len())).map(another).collect();
+        let connections = std::iter::once(first).chain(others);
+        let mut workers: FuturesUnordered<_> =
+            connections.map(|connection| self.work(requests, &next, connection, started)).collect();
         let mut brought = BTreeMap::new();
         while let Some(Worked { connection, turn, done }) = workers.next().await {
             exchange.watchdog.sign(clock::monotonic());
@@ -222,6 +250,27 @@ impl Deployment {
     }
 }
 
+/// The values of cookies, each alone, that are secrets.
+fn each_cookie(cookies: &str) -> impl Iterator<Item = Secret> {
+    let values = cookies.split("; ").filter_map(|cookie| cookie.split_once('=')).map(|(_, value)| value);
+    values.filter(|value| value.len() >= COOKIE).map(Secret::new)
+}
+
+/// Secrets as a target may repeat them: as they are, and as they stand in a path. The longest come first, so that none
+/// leaves a part of another.
+pub(in crate::driver) fn spelled(secrets: impl Iterator<Item = Secret>) -> Vec<Secret> {
+    let mut all: Vec<Secret> = Vec::new();
+    for secret in secrets {
+        let encoded = percent_encoded(secret.expose());
+        if encoded != secret.expose() {
+            all.push(Secret::new(encoded));
+        }
+        all.push(secret);
+    }
+    all.sort_by_key(|secret| Reverse(secret.expose().len()));
+    all
+}
+
 /// How many of the first requests can be sent at once: up to one that wants what another of them brings.
 fn independent(requests: &[RequestPlan]) -> usize {
     let mut brought = BTreeSet::new();
@@ -239,7 +288,17 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::scenario::{Source, Template};
+    use crate::scenario::Template;
+
+    #[test]
+    fn cookies_are_secrets_as_a_whole_and_each() {
+        let values: Vec<String> =
+            each_cookie("sid=s3cret=x; lang=ko; csrf=abcdef; flag").map(|value| value.expose().to_owned()).collect();
+        assert_eq!(values, ["s3cret=x", "abcdef"]);
+        let all = spelled([Secret::new("a b/c"), Secret::new("plain-token")].into_iter());
+        let texts: Vec<&str> = all.iter().map(Secret::expose).collect();
+        assert_eq!(texts, ["plain-token", "a%20b%2Fc", "a b/c"]);
+    }
 
     #[test]
     fn what_wants_an_answer_waits_for_it() {

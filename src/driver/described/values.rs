@@ -149,6 +149,11 @@ impl Values {
             .find_map(|named| named.get(name))
     }
 
+    /// The texts that this visit has brought, with their names.
+    pub(in crate::driver) fn of_the_visit(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.visit.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+    }
+
     /// A text with these values in its places.
     pub(in crate::driver) fn fill(&self, template: &Template) -> String {
         template.fill(&|name: &str| self.get(name))

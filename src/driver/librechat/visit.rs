@@ -166,14 +166,17 @@ impl LibreChat {
         self.read_all(session, &reads, exchange.turn.started).await.map(drop)
     }
 
-    /// Reads all of it as a browser does over HTTP/1.1: on the kept connection and as many others as it takes, up to
-    /// six in all. The others are closed then: browsers keep them for no longer than the keep-alive, and hardly
-    /// anybody says something within its 5 s. The first failure ends it. Gives the answer to the last.
+    /// Reads all of it as a browser does: with HTTP/2 on the kept connection alone, with HTTP/1.1 on that and as many
+    /// others as it takes, up to six in all. The others are closed then: browsers keep them for no longer than the
+    /// keep-alive, and hardly anybody says something within its 5 s. The first failure ends it. Gives the answer to
+    /// the last.
     async fn read_all(&self, session: &mut Session, all: &[Read], started: Nanos) -> Result<Vec<u8>, Failure> {
         let kept = session.connection.take();
         let (next, last) = (Cell::new(0), Cell::default());
         let reads = Reads { chat: self, headers: &session.headers, all, next, last, started };
-        let connections = iter::once(kept).chain(iter::repeat_with(|| None)).take(CONNECTIONS.min(all.len()));
+        let another = |_| kept.as_ref().and_then(HttpConnection::another);
+        let others: Vec<Option<HttpConnection>> = (1..CONNECTIONS.min(all.len())).map(another).collect();
+        let connections = iter::once(kept).chain(others);
         let connections = try_join_all(connections.map(|connection| Box::pin(reads.on(connection)))).await?;
         let last = reads.last.take();
         session.connection = connections.into_iter().flatten().next();

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep};
 
-use super::packet::{self, Decoder, Frame, Handshake, Malformed, Packet};
+use super::packet::{self, Decoder, Frame, Handshake, Malformed, PONG, Packet};
 use super::polls::{PollError, Polls, Sent};
+use crate::clock::Nanos;
 use crate::driver::described::line::{self, Line, NORMAL};
 use crate::driver::described::reading::{Channel, Message};
 use crate::driver::exchange::Failure;
@@ -90,11 +91,27 @@ impl Link {
         Self { carrier, decoder, namespace: namespace.to_owned(), heart, asked: 0 }
     }
 
-    /// What carries it; polls go over HTTP/1.1 or 2, and are told as the former.
+    /// What carries it.
     pub(super) fn wire(&self) -> Wire {
         match &self.carrier {
             Carrier::Socket(line) => line.wire(),
-            Carrier::Polls(_) => Wire::Http1,
+            Carrier::Polls(polls) => polls.wire(),
+        }
+    }
+
+    /// How long TCP took of the connection below, or of the newest one.
+    pub(super) fn tcp(&self) -> Nanos {
+        match &self.carrier {
+            Carrier::Socket(line) => line.times().tcp,
+            Carrier::Polls(polls) => polls.tcp(),
+        }
+    }
+
+    /// Whether the newest event was sent twice already, for its connection was closing.
+    pub(super) fn was_said_again(&self) -> bool {
+        match &self.carrier {
+            Carrier::Socket(_) => false,
+            Carrier::Polls(polls) => polls.was_said_again(),
         }
     }
 
@@ -122,7 +139,7 @@ impl Link {
     pub(super) async fn emit(&mut self, event: &str, arguments: Value, acknowledge: bool) -> Sent {
         let packet = self.event(event, arguments, acknowledge);
         match &mut self.carrier {
-            Carrier::Socket(line) => Sent { at: line.send(&packet).await, times: None },
+            Carrier::Socket(line) => Sent { at: line.send(&packet).await, times: None, again: false },
             Carrier::Polls(polls) => polls.send(&packet).await,
         }
     }
@@ -291,10 +308,15 @@ impl Link {
         }
         if pinged {
             self.heart.beat();
-            self.say("3");
             match &mut self.carrier {
-                Carrier::Socket(line) => line.poll_flush(cx),
-                Carrier::Polls(polls) => polls.poll_post(cx),
+                Carrier::Socket(line) => {
+                    line.say(PONG);
+                    line.poll_flush(cx);
+                }
+                Carrier::Polls(polls) => {
+                    polls.pong();
+                    polls.poll_post(cx);
+                }
             }
         }
         match polled {

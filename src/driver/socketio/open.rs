@@ -83,26 +83,34 @@ impl SocketIo {
     }
 
     /// Connects, after the pause that earlier failures ask for. Before the turn's event is sent, all of it is the
-    /// part of the turn in which the user is let in.
+    /// part of the turn in which the user is let in. Who is refused is let in again, once.
     pub(super) async fn connect(
         &self,
         session: &mut Session,
         exchange: &mut Exchange<'_>,
     ) -> Result<Box<Link>, Failure> {
         self.deployment.keep_in(&mut session.user, exchange).await?;
-        let began = clock::monotonic();
+        let (began, before) = (clock::monotonic(), exchange.turn.renewal);
         let pause = session.backoff.left();
         if !pause.is_zero() {
             exchange.within(pause, std::future::pending::<()>()).await?;
         }
         // Boxed: opening is rare, and its state would lie in every open turn otherwise.
-        let opened = Box::pin(self.open(session, exchange)).await;
+        let mut opened = Box::pin(self.open(session, exchange)).await;
+        let is_refused = matches!(&opened, Err(failure) if failure.outcome == Outcome::Unauthorized);
+        if is_refused && self.deployment.renews() {
+            opened = match Box::pin(self.deployment.renew(&mut session.user, exchange)).await {
+                Ok(()) => Box::pin(self.open(session, exchange)).await,
+                Err(failure) => Err(failure),
+            };
+        }
         match &opened {
             Err(_) => session.backoff.fail(self.plan.reconnect),
             Ok(_) => {
                 session.backoff.succeed();
                 let shown = exchange.turn.connect.unwrap_or(0) + exchange.turn.tls.unwrap_or(0);
-                exchange.turn.renewal += (clock::monotonic() - began - shown).max(0);
+                // A renewal on the way is within the time from the beginning.
+                exchange.turn.renewal = before + (clock::monotonic() - began - shown).max(0);
             }
         }
         opened
@@ -180,7 +188,8 @@ impl SocketIo {
         exchange: &mut Exchange<'_>,
     ) -> Result<(Box<Link>, Handshake), Failure> {
         let (endpoint, jar) = (Arc::clone(&self.deployment.endpoint), Rc::clone(&session.jar));
-        let mut way = Way { endpoint, uri: uri(&self.path("polling", None))?, headers, jar };
+        let (uri_of_polls, patience) = (uri(&self.path("polling", None))?, self.deployment.limits.stall);
+        let mut way = Way { endpoint, uri: uri_of_polls, headers, jar, patience };
         let limit = self.deployment.limits.connect;
         let sent: Rc<Cell<Sent>> = Rc::default();
         let begun = exchange.within(limit * 2, way.clone().begin(self.plan.message_limit, Rc::clone(&sent))).await?;
@@ -216,7 +225,8 @@ impl SocketIo {
     }
 
     /// Upgrades a polled session to a WebSocket, as a client of Socket.IO does as soon as it can: polls go on until the
-    /// server has answered a probe. Where it does not come to that, the user goes on polling.
+    /// server has answered a probe. Where it does not come to that within the connect timeout, the user goes on
+    /// polling.
     async fn upgrade(
         &self,
         session: &Session,
@@ -234,8 +244,10 @@ impl SocketIo {
             let answer = aside.within(self.deployment.limits.connect, first_text(&mut line)).await.ok()??.ok()?;
             (answer == "3probe").then_some(line)
         };
-        let Some(line) = Box::pin(exchange.wait(link.beside(probing))).await?? else { return Ok(()) };
-        match exchange.within(self.deployment.limits.connect, link.go_over(line)).await? {
+        let limit = self.deployment.limits.connect;
+        let probed = Box::pin(exchange.within(limit, link.beside(probing))).await?;
+        let Some(line) = probed.transpose()?.flatten() else { return Ok(()) };
+        match exchange.within(limit, link.go_over(line)).await? {
             Some(over) => Ok(over?),
             None => {
                 link.stay();

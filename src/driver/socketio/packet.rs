@@ -21,8 +21,11 @@ const ATTACHMENTS: usize = 64;
 const ID: usize = 256;
 /// The longest that a server may be silent, whatever it announces.
 const LONGEST_SILENCE: Duration = Duration::from_hours(24);
-/// The characters of a packet that are told of a malformed one.
-const TOLD: usize = 60;
+/// The characters of a packet that are told of a malformed one. What is shown of them is cut once secrets are taken
+/// out, of which a cut here could leave a part.
+const TOLD: usize = 4 << 10;
+/// The packet that answers a ping.
+pub(super) const PONG: &str = "3";
 
 /// Not what the protocol allows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

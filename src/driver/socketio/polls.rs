@@ -10,20 +10,23 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use tokio::runtime::Handle;
 
-use super::packet::{Frame, Malformed, add_to, first_of};
+use super::packet::{Frame, Malformed, PONG, add_to, first_of};
 use crate::clock::{self, Nanos};
 use crate::driver::described::cookies::Jar;
 use crate::driver::exchange::{ERROR_BODY, Failure, usable, was_closing};
 use crate::net::{ConnectError, ConnectTimes, Endpoint, HttpConnection, HttpError, Progress, ReadStamp};
-use crate::record::Outcome;
+use crate::record::{Outcome, Wire};
 
 /// The most messages of the largest size that one poll may bring.
 const MESSAGES: usize = 16;
+/// The most bytes that it may bring in any case.
+const LARGEST: usize = 64 << 20;
 /// What Engine.IO says of a session that it does not have.
 const UNKNOWN: &str = "Session ID unknown";
 /// What that means for whoever runs it.
@@ -37,6 +40,8 @@ pub(super) struct Way {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) jar: Rc<RefCell<Jar>>,
+    /// How long a POST may take.
+    pub(super) patience: Duration,
 }
 
 /// When a request's first byte was handed to the socket, and how long connecting took where that was done for it.
@@ -44,6 +49,8 @@ pub(super) struct Way {
 pub(super) struct Sent {
     pub(super) at: Option<Nanos>,
     pub(super) times: Option<ConnectTimes>,
+    /// Whether it was sent a second time, for its connection was closing.
+    pub(super) again: bool,
 }
 
 /// What came of a request.
@@ -63,6 +70,8 @@ pub(super) enum PollError {
     Malformed(Malformed),
     /// More than so many bytes.
     TooLarge(usize),
+    /// A POST that was not answered in this time.
+    Unanswered(Duration),
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Answer, PollError>>>>;
@@ -88,6 +97,9 @@ pub(super) struct Polls {
     taken: usize,
     /// The newest poll's, with its number among the polls.
     stamp: ReadStamp,
+    /// What the newest poll came over, and how long TCP took there.
+    wire: Wire,
+    tcp: Nanos,
     /// Whether no request may follow those that are under way.
     paused: bool,
     /// Why what was to be sent was not.
@@ -127,12 +139,13 @@ impl Way {
         let mut answered = None;
         // A poll follows the one before at once, so that its connection cannot have been idle for too long.
         let may_be_closing = request.method() == Method::POST;
+        let mut again = sent.get().again;
         if let Some(mut connection) = kept.and_then(usable) {
-            sent.set(Sent { at: Some(clock::monotonic()), times: None });
+            sent.set(Sent { at: Some(clock::monotonic()), times: None, again });
             match connection.send(&request).await {
                 Ok(response) => answered = Some((connection, response)),
                 // The server closed it while we were writing, which is no failure of it.
-                Err(HttpError::Closed | HttpError::Reset) if may_be_closing && was_closing(&connection) => {}
+                Err(HttpError::Closed | HttpError::Reset) if may_be_closing && was_closing(&connection) => again = true,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -140,7 +153,7 @@ impl Way {
             Some(answered) => answered,
             None => {
                 let mut connection = HttpConnection::open(&self.endpoint).await?;
-                sent.set(Sent { at: Some(clock::monotonic()), times: Some(connection.times) });
+                sent.set(Sent { at: Some(clock::monotonic()), times: Some(connection.times), again });
                 let response = connection.send(&request).await?;
                 (connection, response)
             }
@@ -148,6 +161,11 @@ impl Way {
         self.jar.borrow_mut().take(response.headers());
         whole(connection, &response, most).await
     }
+}
+
+/// What carries requests on a connection.
+fn wire(connection: &HttpConnection) -> Wire {
+    if connection.version() == Version::HTTP_2 { Wire::Http2 } else { Wire::Http1 }
 }
 
 /// Reads an answer to its end. Of one that refuses, the beginning is enough.
@@ -195,10 +213,12 @@ impl Polls {
         let payload = rest.to_owned();
         Self {
             way,
-            limit: limit.saturating_mul(MESSAGES),
+            limit: limit.saturating_mul(MESSAGES).min(LARGEST),
             max_payload,
             polling: None,
             posting: None,
+            wire: wire(&answer.connection),
+            tcp: answer.connection.times.tcp,
             poll_kept: Some(answer.connection),
             post_kept: None,
             outbox: VecDeque::new(),
@@ -216,6 +236,21 @@ impl Polls {
         self.stamp
     }
 
+    /// What the newest poll came over.
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// How long TCP took of the connection that it came by.
+    pub(super) fn tcp(&self) -> Nanos {
+        self.tcp
+    }
+
+    /// Whether what was said last was sent twice already.
+    pub(super) fn was_said_again(&self) -> bool {
+        self.sent.get().again
+    }
+
     /// Whether packets came that nobody has taken yet.
     pub(super) fn has_more(&self) -> bool {
         self.taken < self.payload.len()
@@ -224,6 +259,13 @@ impl Polls {
     /// Says something, with the next POST.
     pub(super) fn say(&mut self, packet: &str) {
         self.outbox.push_back(packet.to_owned());
+    }
+
+    /// Answers a ping with the next POST, unless that has an answer already.
+    pub(super) fn pong(&mut self) {
+        if !self.outbox.iter().any(|packet| packet == PONG) {
+            self.say(PONG);
+        }
     }
 
     /// Says something and waits until it is on its way. That it cannot be sent is no failure here: reading tells why.
@@ -278,7 +320,11 @@ impl Polls {
             let body = Bytes::from(self.batch());
             let request = self.way.request(Method::POST, body);
             let asking = self.way.clone().ask(self.post_kept.take(), request, ERROR_BODY, Rc::clone(&self.sent));
-            self.posting = Some(Box::pin(asking));
+            let patience = self.way.patience;
+            self.posting = Some(Box::pin(async move {
+                let asked = tokio::time::timeout(patience, asking).await;
+                asked.unwrap_or(Err(PollError::Unanswered(patience)))
+            }));
         }
     }
 
@@ -324,6 +370,7 @@ impl Polls {
             let answer = answered?;
             self.stamp = ReadStamp { read: self.stamp.read + 1, ..answer.stamp };
             (self.payload, self.taken) = (answer.body, 0);
+            (self.wire, self.tcp) = (wire(&answer.connection), answer.connection.times.tcp);
             self.poll_kept = Some(answer.connection);
         }
     }
@@ -362,7 +409,11 @@ impl PollError {
     pub(super) fn is_leaving(&self) -> bool {
         match self {
             Self::Http(error) => matches!(error, HttpError::Closed | HttpError::Reset | HttpError::Truncated),
-            Self::Connect(_) | Self::Refused(..) | Self::Malformed(_) | Self::TooLarge(_) => false,
+            Self::Connect(_)
+            | Self::Refused(..)
+            | Self::Malformed(_)
+            | Self::TooLarge(_)
+            | Self::Unanswered(_) => false,
         }
     }
 }
@@ -397,6 +448,9 @@ impl From<PollError> for Failure {
             }
             PollError::Refused(status, text) => Self::new(Outcome::of_status(status), format!("{status}: {text}")),
             PollError::Malformed(malformed) => Self::new(Outcome::Protocol, malformed.to_string()),
+            PollError::Unanswered(after) => {
+                Self::new(Outcome::Stalled, format!("a POST was not answered within {} s", after.as_secs_f64()))
+            }
             PollError::TooLarge(most) => Self::new(Outcome::Protocol, format!("an answer larger than {most} bytes")),
         }
     }

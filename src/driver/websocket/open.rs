@@ -47,6 +47,9 @@ impl WebSocketChat {
         if self.plan.socket == SocketPer::Turn {
             return false;
         }
+        if let Some(line) = session.line.take() {
+            line.close(GOING_AWAY);
+        }
         let mut exchange = Exchange::new(&self.deployment.limits, visit, Live::nobody());
         match self.connect(session, &mut exchange).await {
             Ok(line) => {
@@ -80,24 +83,33 @@ impl WebSocketChat {
     }
 
     /// Opens a socket, after the pause that earlier failures ask for. Before the turn's message is sent, all of it is
-    /// the part of the turn in which the user is let in.
+    /// the part of the turn in which the user is let in. Who is refused is let in again, once.
     pub(super) async fn connect(
         &self,
         session: &mut Session,
         exchange: &mut Exchange<'_>,
     ) -> Result<Box<Line>, Failure> {
         self.deployment.keep_in(&mut session.user, exchange).await?;
-        let began = clock::monotonic();
+        let (began, before) = (clock::monotonic(), exchange.turn.renewal);
         let pause = session.backoff.left();
         if !pause.is_zero() {
             exchange.within(pause, std::future::pending::<()>()).await?;
         }
         // Boxed: opening is rare, and its state would lie in every open turn otherwise.
-        let opened = Box::pin(self.open(&mut session.user.values, exchange)).await;
+        let mut opened = Box::pin(self.open(&mut session.user.values, exchange)).await;
+        let is_refused = matches!(&opened, Err(failure) if failure.outcome == Outcome::Unauthorized);
+        if is_refused && self.deployment.renews() {
+            opened = match Box::pin(self.deployment.renew(&mut session.user, exchange)).await {
+                Ok(()) => Box::pin(self.open(&mut session.user.values, exchange)).await,
+                Err(failure) => Err(failure),
+            };
+        }
         match &opened {
             Err(_) => session.backoff.fail(self.plan.reconnect),
             Ok(line) => {
                 session.backoff.succeed();
+                // A renewal on the way is within the time from the beginning.
+                exchange.turn.renewal = before;
                 if exchange.turn.sent.is_none() {
                     let shown = line.times().tcp + line.times().tls.unwrap_or(0);
                     exchange.turn.renewal += (clock::monotonic() - began - shown).max(0);
