@@ -137,7 +137,7 @@ fn tier(
         steady_from_s: from,
         steady_s,
         counts: Counts::from(&record.totals),
-        turns_per_s: if steady_s > 0.0 { record.totals.intended as f64 / steady_s } else { 0.0 },
+        turns_per_s: if steady_s > 0.0 { record.totals.started as f64 / steady_s } else { 0.0 },
         streams: during.iter().sum::<u64>() as f64 / during.len().max(1) as f64,
         metrics: metrics(&record),
         failed_metrics: failed_metrics(&record),

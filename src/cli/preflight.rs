@@ -10,12 +10,12 @@ use url::Url;
 
 use super::resolve::Secrets;
 use crate::clock::{self, Nanos};
-use crate::driver::{Driver, Live, Prompt};
+use crate::driver::{Driver, Live, Prompt, Trace};
 use crate::net::Fetcher;
 use crate::plan::marker;
 use crate::record::{Outcome, Turn};
 use crate::secret::{Secret, escaped};
-use crate::trace::{MockAdmin, TraceError};
+use crate::trace::{MockAdmin, TraceError, WhiteSpace};
 
 /// How long the journal may take to show the turn.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(3);
@@ -37,9 +37,9 @@ pub(super) enum PreflightError {
     Turn { url: String, model: String, outcome: Outcome, detail: String, check: &'static str },
     /// The turn completed without a word.
     #[error(
-        "one user's turn failed.\n  asked POST {url} for one turn of model `{model}`\n  came back: a whole reply without a single token\n  check: does the model answer at all?"
+        "one user's turn failed.\n  asked POST {url} for one turn of model `{model}`\n  came back: a whole reply without a single token\n  check: {check}"
     )]
-    Empty { url: String, model: String },
+    Empty { url: String, model: String, check: &'static str },
     /// The model is not known to be our mock.
     #[error(
         "the target answers, but its model is not known to be the mock LLM: {why}.\n  Hundreds of users would spend somebody's tokens. Put `capacity-check mock-llm` behind the target and name its \
@@ -163,7 +163,11 @@ pub(super) async fn preflight(
     };
     let marker = marker(run, "preflight", 0);
     let text = format!("Say hello. [[{marker}]]");
-    let prompt = Prompt { text, opens: true, continues: false, disturb: None, trace: None };
+    // Of a described protocol a wrong pointer would be told as a deployment that spoils replies.
+    let described = matches!(driver, Driver::Sse(_) | Driver::WebSocket(_) | Driver::SocketIo(_));
+    let trace = admin.filter(|_| described && !real_model);
+    let trace = trace.map(|_| Trace { marker: marker.clone(), white: WhiteSpace::Collapse });
+    let prompt = Prompt { text, opens: true, continues: false, disturb: None, trace };
     let now = clock::monotonic();
     let mut turn = Turn::new(now, now);
     driver.turn(&mut driver.session(0), &prompt, &mut turn, Live::nobody()).await;
@@ -177,7 +181,13 @@ pub(super) async fn preflight(
         });
     }
     if turn.tokens == 0 {
-        return Err(PreflightError::Empty { url: escaped(url, SHOWN), model: escaped(model, SHOWN) });
+        let check = if described {
+            "is `token` of the reply a pointer into the messages that carry text, and do they meet `token_when`? (Socket.IO's \
+             pointers lead into the list of arguments, such as /0/text.) If so: does the model answer at all?"
+        } else {
+            "does the model answer at all?"
+        };
+        return Err(PreflightError::Empty { url: escaped(url, SHOWN), model: escaped(model, SHOWN), check });
     }
     let calls = match admin {
         Some(admin) => in_journal(admin, &marker, after).await?,
@@ -221,6 +231,13 @@ pub(super) fn check(driver: &Driver, outcome: Outcome) -> &'static str {
         (_, Outcome::Tls) => {
             "the certificate: --ca-file for an authority of your own, --insecure to accept any, --sni where it names another \
              host, --client-cert where the server asks for ours; or http instead of https"
+        }
+        (Driver::Sse(_) | Driver::WebSocket(_) | Driver::SocketIo(_), Outcome::Corrupted) => {
+            "is `token` of the reply a pointer to the text alone, and does `token_when` leave out what is no text of the reply?"
+        }
+        (Driver::Sse(_) | Driver::WebSocket(_) | Driver::SocketIo(_), Outcome::Stalled | Outcome::Truncated) => {
+            "does a message meet `end` of the reply (a value must be of its type: true, not \"true\")? If so: does a proxy or a \
+             time limit hold or cut streams?"
         }
         (Driver::OpenAi(_), Outcome::Unauthorized) => {
             "the key in CAPACITY_CHECK_API_KEY (or --api-key-env), or --header"

@@ -252,7 +252,7 @@ pub struct TierResult {
     /// Turns of the steady phase.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Turns a second, by intended start.
+    /// Turns begun a second, by intended start.
     pub turns_per_s: f64,
     /// Mean streams in flight.
     pub streams: f64,

@@ -148,12 +148,14 @@ impl Deployment {
 
     /// Lets the user in again, as part of a turn, and tells the recorder.
     pub(in crate::driver) async fn renew(&self, user: &mut User, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
-        let began = clock::monotonic();
+        let (began, was_in) = (clock::monotonic(), user.let_in);
         let done = self.let_in(user, exchange).await;
         let took = clock::monotonic() - began;
         exchange.turn.renewal += took;
         let outcome = done.as_ref().map_or_else(|failure| failure.outcome, |()| Outcome::Completed);
-        exchange.live.step(Step::Renewal, outcome, took);
+        // Who was never in before is let in, and nobody again.
+        let step = if was_in { Step::Renewal } else { Step::Login };
+        exchange.live.step(step, outcome, took);
         done
     }
 

@@ -409,11 +409,9 @@ impl PollError {
     pub(super) fn is_leaving(&self) -> bool {
         match self {
             Self::Http(error) => matches!(error, HttpError::Closed | HttpError::Reset | HttpError::Truncated),
-            Self::Connect(_)
-            | Self::Refused(..)
-            | Self::Malformed(_)
-            | Self::TooLarge(_)
-            | Self::Unanswered(_) => false,
+            Self::Connect(_) | Self::Refused(..) | Self::Malformed(_) | Self::TooLarge(_) | Self::Unanswered(_) => {
+                false
+            }
         }
     }
 }
