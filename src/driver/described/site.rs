@@ -252,7 +252,7 @@ impl Deployment {
 
 /// The values of cookies, each alone, that are secrets.
 fn each_cookie(cookies: &str) -> impl Iterator<Item = Secret> {
-    let values = cookies.split("; ").filter_map(|cookie| cookie.split_once('=')).map(|(_, value)| value);
+    let values = cookies.split(';').filter_map(|cookie| cookie.trim().split_once('=')).map(|(_, value)| value);
     values.filter(|value| value.len() >= COOKIE).map(Secret::new)
 }
 
