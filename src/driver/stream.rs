@@ -230,8 +230,8 @@ impl<R: Reader> Stream<R> {
         Err(Failure::new(Outcome::Truncated, format!("the stream ended without {}", R::END)))
     }
 
-    /// Decodes one piece of the body, or what its end completes. True when it held the terminal event. A piece is a sign
-    /// that the reply goes on, unless all it held was that the other side is there.
+    /// Decodes one piece of the body, or what its end completes. True when it held the terminal event. A piece is a
+    /// sign that the reply goes on, unless all it held was that the other side is there.
     fn take(&mut self, piece: Option<&[u8]>, stamp: ReadStamp, exchange: &mut Exchange<'_>) -> Result<bool, Failure> {
         exchange.body_left = match exchange.body_left.checked_sub(piece.map_or(0, <[u8]>::len)) {
             Some(left) => left,

@@ -78,7 +78,7 @@ pub struct ReplyRules {
     pub token: TokenAt,
     /// Which messages carry tokens.
     pub token_when: Option<Condition>,
-    /// Which ends the turn.
+    /// Which ends the turn; of several the first is the usual one, and others may answer a cancel.
     pub end: Option<Condition>,
     /// Whether the end of the body ends it too.
     pub end_with_body: bool,

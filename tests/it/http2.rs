@@ -1,15 +1,18 @@
 //! HTTP/2 by ALPN before a real nginx: whole runs, stamps in user space, servers that go away, cancelled turns.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use capacity_check::clock;
-use capacity_check::driver::{Driver, Live, Prompt, Session};
-use capacity_check::net::TlsSettings;
+use capacity_check::driver::sse::Sse;
+use capacity_check::driver::{Act, Driver, Live, Prompt, Session};
+use capacity_check::net::{Endpoint, TlsSettings, client_config};
 use capacity_check::record::{Outcome, Turn, Wire};
 use capacity_check::result::RunResult;
-use capacity_check::scenario::{After, Disturb, Disturbance};
+use capacity_check::scenario::{After, Disturb, Disturbance, Site};
 use mock_llm::journal::TurnOutcome;
 
+use crate::support::described::{get, new_turn, one_step};
 use crate::support::nginx::Nginx;
 use crate::support::{Mock, Ran, driver, limits, load, run, runtime, until};
 
@@ -112,4 +115,27 @@ fn a_turn_that_is_cancelled_leaves_its_connection() {
     until("the mock knows that the first caller has gone", || {
         mock.turns().iter().any(|turn| turn.outcome == TurnOutcome::CallerGone)
     });
+}
+
+#[test]
+fn a_page_is_loaded_over_the_one_connection_that_is_kept() {
+    let nginx = Nginx::secure("", "location / { return 200 x; }");
+    let base: url::Url = nginx.base.parse().expect("a URL");
+    let settings = TlsSettings { ca_file: Some(nginx.ca()), ..TlsSettings::default() };
+    let config = client_config(&settings).expect("TLS settings");
+    let endpoint = Endpoint::new(&base, &config, limits().connect).expect("an endpoint");
+    let sse = Sse::new(endpoint, &base, one_step(), Arc::default(), Vec::new(), &[], limits()).expect("headers");
+    let page = (0..12).map(|number| get(&format!("/asset/{number}"))).collect();
+    let driver = Driver::Sse(sse.with_site(Site { page, ..Site::default() }));
+    let connected: Vec<bool> = runtime().block_on(async {
+        let (mut session, mut connected) = (driver.session(0), Vec::new());
+        for _ in 0..2 {
+            let mut visit = new_turn();
+            assert!(driver.act(Act::Page, &mut session, &mut visit).await);
+            assert_eq!(visit.outcome, Outcome::Completed, "{}", visit.detail);
+            connected.push(visit.connect.is_some());
+        }
+        connected
+    });
+    assert_eq!(connected, [true, false]);
 }

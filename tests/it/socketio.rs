@@ -9,7 +9,7 @@ use capacity_check::clock;
 use capacity_check::driver::socketio::SocketIo;
 use capacity_check::driver::{Act, Driver, Prompt, Session, Trace};
 use capacity_check::net::{Endpoint, TlsSettings, client_config};
-use capacity_check::record::{Flaws, Outcome, Turn};
+use capacity_check::record::{Flaws, Outcome, Turn, Wire};
 use capacity_check::scenario::{
     After, Condition, Disturb, Disturbance, Field, PLACES, Part, ReplyRules, SocketIoPlan, Template, TokenAt, Transport,
 };
@@ -382,6 +382,24 @@ fn polling_wants_sticky_sessions_and_a_websocket_does_not() {
     let driver = chat_at(&loose.base, plan(), json!({}));
     let turns = runtime().block_on(async { turns_of(&driver, &mut driver.session(0), 21, 2).await });
     turns.iter().for_each(assert_whole);
+}
+
+#[test]
+fn polls_over_http2_say_so() {
+    let _load = load();
+    let mock = Mock::start(FAST);
+    let server = NodeServer::socketio(&mock.api, &POLLED);
+    let passed = format!("location / {{ proxy_http_version 1.1; proxy_pass {}; }}", base(&server));
+    let nginx = Nginx::secure("", &passed);
+    let url: url::Url = nginx.base.parse().expect("a URL");
+    let settings = TlsSettings { ca_file: Some(nginx.ca()), ..TlsSettings::default() };
+    let config = client_config(&settings).expect("TLS settings");
+    let endpoint = Endpoint::new(&url, &config, limits().connect).expect("an endpoint");
+    let chat = SocketIo::new(endpoint, &url, Box::new(polling()), Arc::default(), Vec::new(), &[], limits());
+    let driver = Driver::SocketIo(chat.expect("headers"));
+    let turn = runtime().block_on(async { turns_of(&driver, &mut driver.session(0), 30, 1).await.remove(0) });
+    assert_whole(&turn);
+    assert_eq!(turn.wire, Some(Wire::Http2));
 }
 
 #[test]

@@ -62,21 +62,21 @@ impl Deployment {
     /// this visit has brought, cookies as a whole and each value of them.
     pub(in crate::driver) fn secrets_of(&self, user: &User) -> Vec<Secret> {
         let account = user.account.map(|account| &self.accounts[account]);
-        let (mut held, mut cookies) = (Vec::new(), Vec::new());
+        let mut held: Vec<Secret> = Vec::new();
         for (name, text) in user.values.of_the_visit() {
             let is_cookies = self.site.requests().flat_map(|request| &request.capture).any(|(captured, source)| {
                 captured == name && matches!(source, Source::Header(of) if *of == header::SET_COOKIE)
             });
             if is_cookies {
-                cookies.extend(each_cookie(text));
+                held.extend(each_cookie(text));
             }
             held.push(Secret::new(text));
         }
         if let Some(Credentials::Cookies(text)) = account {
-            cookies.extend(each_cookie(text.expose()));
+            held.extend(each_cookie(text.expose()));
         }
         let account = account.and_then(Credentials::secret).cloned();
-        spelled(self.secrets.iter().cloned().chain(account).chain(held).chain(cookies))
+        spelled(self.secrets.iter().cloned().chain(account).chain(held))
     }
 
     /// Lets the user in, into `visit`. False where nothing is to be done for it.
@@ -254,7 +254,7 @@ impl Deployment {
 
 /// The values of cookies, each alone, that are secrets.
 fn each_cookie(cookies: &str) -> impl Iterator<Item = Secret> {
-    let values = cookies.split("; ").filter_map(|cookie| cookie.split_once('=')).map(|(_, value)| value);
+    let values = cookies.split(';').filter_map(|cookie| cookie.trim().split_once('=')).map(|(_, value)| value);
     values.filter(|value| value.len() >= COOKIE).map(Secret::new)
 }
 
