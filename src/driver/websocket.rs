@@ -138,21 +138,8 @@ impl WebSocketChat {
         let mut reading = Reading::new(Listener::new(&self.rules, prompt, self.keeps_messages), beat);
         let mut exchange = Exchange::new(&self.deployment.limits, turn, live);
         let ended = self.exchange(session, prompt, &mut reading, &mut exchange).await;
-        let mut listener = reading.listener;
-        listener.give(&mut session.user.values);
-        turn.retry_after = listener.retry_after.map(clock::nanos).or(turn.retry_after);
-        let mut reply = listener.reply.take();
-        match ended {
-            Ok(outcome) => turn.outcome = outcome,
-            Err(failure) => {
-                drop(failure.end(turn, &self.secrets_of(session)));
-                reply = None;
-            }
-        }
-        session.user.values.end_turn(reply);
-        if let Some(check) = listener.check {
-            turn.settle(check.finish(turn.outcome == Outcome::Completed, &self.secrets_of(session)));
-        }
+        let secrets = self.secrets_of(session);
+        reading.settle(ended, &mut session.user.values, turn, &secrets);
     }
 
     /// Sends the message and reads the reply to its end. The socket goes back to the session only if that came.

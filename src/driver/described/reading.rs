@@ -7,11 +7,14 @@ use std::task::{Context, Poll};
 use serde_json::Value;
 
 use super::rules::Listener;
+use super::values::Values;
+use crate::clock;
 use crate::driver::exchange::{Exchange, Failure, silence};
 use crate::driver::reply::Arrivals;
 use crate::driver::stream::{Pause, Said, Stop};
 use crate::net::ReadStamp;
 use crate::record::{Outcome, Turn};
+use crate::secret::Secret;
 
 /// What comes in one piece.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +91,28 @@ pub(in crate::driver) enum Lost<B> {
 impl Reading {
     pub(in crate::driver) fn new(listener: Listener, beat: Option<String>) -> Self {
         Self { listener, beat, arrivals: Arrivals::default(), begun: false }
+    }
+
+    /// The turn has ended: what its reply brought is kept for the next one, and its text is held against what was sent.
+    pub(in crate::driver) fn settle(
+        self,
+        ended: Result<Outcome, Failure>,
+        values: &mut Values,
+        turn: &mut Turn,
+        secrets: &[Secret],
+    ) {
+        let mut listener = self.listener;
+        listener.give(values);
+        turn.retry_after = listener.retry_after.map(clock::nanos).or(turn.retry_after);
+        let reply = listener.reply.take().filter(|_| ended.is_ok());
+        match ended {
+            Ok(outcome) => turn.outcome = outcome,
+            Err(failure) => drop(failure.end(turn, secrets)),
+        }
+        values.end_turn(reply);
+        if let Some(check) = listener.check {
+            turn.settle(check.finish(turn.outcome == Outcome::Completed, secrets));
+        }
     }
 
     /// The reply goes on, on another channel.
