@@ -23,10 +23,10 @@ const MOST_TOLERANCE: f64 = 0.25;
 /// Over a window the law is an identity (Stidham, "A last word on L = lambda W", Operations Research 22, 1974) but for
 /// two things, which make the tolerance. With lambda turns a second of length S in a window of T seconds:
 /// the turns that go on at its beginning are counted as streams, and the rest of those that go on at its end as turns;
-/// both are about lambda E[S] independent turns with the remaining length of a turn that is met at a random moment,
-/// whose mean square is E[S^3] / (3 E[S]) (Cox, *Renewal Theory*, 1962, section 5.1), so the variance of their
-/// difference is 2 lambda E[S^3] / 3. And streams are counted once a second: of a turn's length only whole seconds are
-/// seen, with a variance of f (1 - f), f its fraction of a second: at most E[S] or a quarter, for each of the
+/// both are about lambda E(S) independent turns with the remaining length of a turn that is met at a random moment,
+/// whose mean square is E(S^3) / (3 E(S)) (Cox, *Renewal Theory*, 1962, section 5.1), so the variance of their
+/// difference is 2 lambda E(S^3) / 3. And streams are counted once a second: of a turn's length only whole seconds are
+/// seen, with a variance of f (1 - f), f its fraction of a second: at most E(S) or a quarter, for each of the
 /// lambda T turns.
 ///
 /// # Errors
