@@ -97,6 +97,9 @@ command -v cargo >/dev/null || {
   exit 1
 }
 
+# Most tests wait most of the time; those that load the machine share it by locks of their own.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}"
+
 if [ $# -gt 0 ]; then
   exec cargo test --workspace --locked "$@"
 fi
